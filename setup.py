@@ -1,0 +1,29 @@
+"""The C extensions; everything else is in pyproject.toml.
+
+Both are optional: without a compiler the install succeeds, and `vcodec.kernels` and `vcodec.entropy` fall back
+to slower Python (they say so when asked).
+"""
+
+import sys
+
+from setuptools import Extension, setup
+
+if sys.platform == "win32":
+    compile_args, link_args = ["/O2", "/openmp"], []
+elif sys.platform == "darwin":
+    compile_args, link_args = ["-O3"], []
+else:
+    compile_args, link_args = ["-O3", "-fopenmp"], ["-fopenmp"]
+
+setup(
+    ext_modules=[
+        Extension(
+            "vcodec.kernels._selective_scan",
+            sources=["kernels/selective_scan.c"],
+            extra_compile_args=[*compile_args, "-fno-math-errno", "-ffp-contract=fast"],
+            extra_link_args=link_args,
+            optional=True,
+        ),
+        Extension("vcodec.entropy._rans", sources=["vcodec/entropy/rans.c"], extra_compile_args=compile_args, optional=True),
+    ]
+)

@@ -1,0 +1,1 @@
+"""vcodec: a learned video codec built from visual state space blocks."""
