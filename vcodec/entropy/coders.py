@@ -1,0 +1,227 @@
+"""The three entropy coders a frame step can be handed: estimate the rate, write symbols, read symbols.
+
+    RateEstimator   training: noise for the rate, straight-through rounding for the reconstruction;
+                    evaluation: rounding, and the bits of the rounded symbols
+    SymbolEncoder   rounds and collects real symbols; finish() gives the frame's bytes
+    SymbolDecoder   reads the symbols from a frame's bytes; it is given no latents
+
+A frame step calls the same methods of each in the same order, so encoder and decoder can't drift apart.
+
+Which table codes a symbol depends on its log-scale, computed in float64 on both sides. Machines differ there by
+about 1e-12; a position nearer than GUARD to a boundary of the grid is listed by the encoder with its level, so the
+decoder never has to decide a close call (docs/bitstream.md, "Same symbols everywhere").
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import VcodecError
+from .factorized import FactorizedPrior
+from .gaussian import FIRST_CODED_LEVEL, SCALE_LEVELS, gaussian_bits, gaussian_tables, level_position
+from .rans import DAMAGED, RansDecoder, RansEncoder
+
+GUARD = 1e-7
+
+
+class EntropyCoder(Protocol):
+    """What a frame step needs of a coder."""
+
+    def code_factorized(self, prior: FactorizedPrior, z: Tensor | None, shape: tuple[int, ...], bank: Tensor) -> Tensor:
+        """z_hat (integers) of the given shape (batch, channels, H, W); z is None when decoding."""
+
+    def code_gaussian(
+        self, y: Tensor | None, means: Tensor, log_scales: Tensor, mask: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """y_hat = symbols + means, and the symbols; y is None when decoding.
+
+        With a boolean mask (broadcast to y) only its positions are coded; elsewhere both results are zero.
+        """
+
+
+class RateEstimator:
+    """Differentiable rate. `bits` (batch,) grows with every call.
+
+    Args: training: noise or rounding; generators: one a sample, for noise that does not depend on how a batch is
+    split over machines (default: torch's global generator).
+    """
+
+    def __init__(self, batch: int, *, training: bool, generators: Sequence[torch.Generator] | None = None,
+                 device: torch.device | str = "cpu"):  # fmt: skip
+        self.bits = torch.zeros(batch, device=device)
+        self._training = training
+        self._generators = generators
+
+    def code_factorized(self, prior: FactorizedPrior, z: Tensor | None, shape: tuple[int, ...], bank: Tensor) -> Tensor:
+        assert z is not None, "only a decoder works without latents"
+        z = z.float()
+        z_hat = _round_straight_through(z)
+        self._add(prior.bits(z + self._noise(z) if self._training else z_hat, bank))
+        return z_hat
+
+    def code_gaussian(
+        self, y: Tensor | None, means: Tensor, log_scales: Tensor, mask: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        assert y is not None, "only a decoder works without latents"
+        means, log_scales = means.float(), log_scales.float()
+        residuals = y.float() - means
+        symbols = _round_straight_through(residuals)
+        if self._training:
+            bits = gaussian_bits(residuals + self._noise(residuals), log_scales)
+        else:
+            coded = level_position(log_scales) >= FIRST_CODED_LEVEL
+            symbols = symbols * coded
+            bits = gaussian_bits(symbols, log_scales) * coded
+        y_hat = symbols + means
+        if mask is not None:
+            bits, symbols, y_hat = bits * mask, symbols * mask, y_hat * mask
+        self._add(bits)
+        return y_hat, symbols
+
+    def _add(self, bits: Tensor) -> None:
+        self.bits = self.bits + bits.flatten(1).sum(1)
+
+    def _noise(self, like: Tensor) -> Tensor:
+        if self._generators is None:
+            return torch.rand_like(like) - 0.5
+        samples = [torch.rand(like.shape[1:], generator=g, device=g.device) for g in self._generators]
+        return torch.stack(samples).to(like.device) - 0.5
+
+
+class SymbolEncoder:
+    """Writes one frame (batch of one): `finish()` gives its bytes."""
+
+    def __init__(self) -> None:
+        self._rans = RansEncoder()
+        self._exceptions: list[tuple[int, int]] = []  # (position in coding order, level)
+        self._count = 0
+
+    def code_factorized(self, prior: FactorizedPrior, z: Tensor | None, shape: tuple[int, ...], bank: Tensor) -> Tensor:
+        assert z is not None, "an encoder is given the latents"
+        symbols = torch.round(z.double()).clamp(-(2**31), 2**31 - 1)
+        self._rans.push(_to_numpy(symbols), _factorized_rows(shape, bank), prior.frequency_tables())
+        return symbols
+
+    def code_gaussian(
+        self, y: Tensor | None, means: Tensor, log_scales: Tensor, mask: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        assert y is not None, "an encoder is given the latents"
+        position, selected = _positions(log_scales, mask)
+        levels = np.floor(position).astype(np.int32)
+        close = np.flatnonzero((np.abs(position - np.round(position)) < GUARD) & (position > 0.5))
+        self._exceptions += [(self._count + int(i), int(levels[i])) for i in close]
+        self._count += position.size
+        coded = levels >= FIRST_CODED_LEVEL
+        symbols = torch.zeros_like(means)
+        all_symbols = _to_numpy(torch.round(y.to(means.dtype) - means).clamp(-(2**30), 2**30))[selected] * coded
+        self._rans.push(all_symbols[coded], levels[coded], gaussian_tables())
+        return _place(symbols, all_symbols, selected, means, mask)
+
+    def finish(self) -> bytes:
+        """The frame's bytes: the list of close calls (usually one zero byte), then the symbols."""
+        symbols = self._rans.finish()
+        if not self._exceptions and not symbols:
+            return b""
+        head, last = _varint(len(self._exceptions)), 0
+        for index, level in self._exceptions:
+            head += _varint(index - last) + bytes([level])
+            last = index
+        return head + symbols
+
+
+class SymbolDecoder:
+    """Reads one frame (batch of one) from the bytes of `SymbolEncoder.finish()`.
+
+    Raises VcodecError when the bytes are damaged.
+    """
+
+    def __init__(self, data: bytes):
+        self._exceptions: dict[int, int] = {}
+        position, index = 0, 0
+        if data:
+            count, position = _read_varint(data, 0)
+            for _ in range(count):
+                step, position = _read_varint(data, position)
+                if position >= len(data) or data[position] >= SCALE_LEVELS:
+                    raise VcodecError(DAMAGED)
+                index += step
+                self._exceptions[index] = data[position]
+                position += 1
+        self._rans = RansDecoder(data[position:])
+        self._count = 0
+
+    def code_factorized(self, prior: FactorizedPrior, z: Tensor | None, shape: tuple[int, ...], bank: Tensor) -> Tensor:
+        symbols = self._rans.pull(_factorized_rows(shape, bank), prior.frequency_tables())
+        return torch.from_numpy(symbols).to(bank.device, torch.float64).reshape(shape)
+
+    def code_gaussian(
+        self, y: Tensor | None, means: Tensor, log_scales: Tensor, mask: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        position, selected = _positions(log_scales, mask)
+        levels = np.floor(position).astype(np.int32)
+        for index, level in self._exceptions.items():
+            if 0 <= index - self._count < position.size:
+                levels[index - self._count] = level
+        self._count += position.size
+        coded = levels >= FIRST_CODED_LEVEL
+        all_symbols = np.zeros(position.size, np.int32)
+        all_symbols[coded] = self._rans.pull(levels[coded], gaussian_tables())
+        return _place(torch.zeros_like(means), all_symbols, selected, means, mask)
+
+    def finish(self) -> None:
+        """Raises VcodecError unless the bytes were used up exactly."""
+        self._rans.finish()
+
+
+def _round_straight_through(x: Tensor) -> Tensor:
+    return x + (torch.round(x) - x).detach()
+
+
+def _factorized_rows(shape: tuple[int, ...], bank: Tensor) -> np.ndarray:
+    _, channels, height, width = shape
+    return np.repeat(np.arange(channels, dtype=np.int32) + int(bank[0]) * channels, height * width)
+
+
+def _positions(log_scales: Tensor, mask: Tensor | None) -> tuple[np.ndarray, np.ndarray | slice]:
+    """Grid positions of the log-scales that are coded, in channel, row, column order, and where those are."""
+    assert log_scales.dtype == torch.float64, "scales are exact: the entropy path runs in float64"
+    position = level_position(log_scales).reshape(-1)
+    if mask is None:
+        return position.cpu().numpy(), slice(None)
+    selected = mask.expand(log_scales.shape).reshape(-1).nonzero()[:, 0]
+    return position[selected].cpu().numpy(), selected.cpu().numpy()
+
+
+def _place(
+    symbols: Tensor, values: np.ndarray, selected: np.ndarray | slice, means: Tensor, mask: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    flat = np.zeros(symbols.numel(), np.int32)
+    flat[selected] = values
+    symbols = torch.from_numpy(flat).to(means.device, means.dtype).reshape(means.shape)
+    y_hat = symbols + means
+    return (y_hat if mask is None else y_hat * mask), symbols
+
+
+def _to_numpy(symbols: Tensor) -> np.ndarray:
+    return symbols.to(torch.int32).cpu().reshape(-1).numpy()
+
+
+def _varint(number: int) -> bytes:
+    out = bytearray()
+    while number >= 128:
+        out.append(number & 127 | 128)
+        number >>= 7
+    return bytes([*out, number])
+
+
+def _read_varint(data: bytes, position: int) -> tuple[int, int]:
+    number, shift = 0, 0
+    while position < len(data) and shift < 35:
+        number |= (data[position] & 127) << shift
+        position, shift = position + 1, shift + 7
+        if data[position - 1] < 128:
+            return number, position
+    raise VcodecError(DAMAGED)
