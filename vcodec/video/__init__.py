@@ -1,1 +1,7 @@
+"""Video in and out: readers, writers, colour, frame sizes and time stamps (numpy only)."""
 
+from vcodec.video.color import from_rgb, to_rgb
+from vcodec.video.format import Frame, VideoFormat
+from vcodec.video.reader import VideoReader, open_video
+
+__all__ = ["Frame", "VideoFormat", "VideoReader", "from_rgb", "open_video", "to_rgb"]

@@ -1,0 +1,77 @@
+"""Single images and folders of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import av
+from av.error import FFmpegError
+
+from vcodec.errors import VcodecError
+from vcodec.video.container import format_of, frame_of
+from vcodec.video.format import Frame, VideoFormat
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+DEFAULT_FRAME_RATE = Fraction(25)
+
+
+class FolderSource:
+    """An image, or the images of a folder in the order of their names (frame2 before frame10)."""
+
+    def __init__(self, path: Path, frame_rate: Fraction | None) -> None:
+        self.name = str(path)
+        if path.is_dir():
+            self._paths = sorted(
+                (p for p in path.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith(".") and p.is_file()),
+                key=_natural_order,
+            )
+            if not self._paths:
+                raise VcodecError(f"{self.name}: there is no image in this folder")
+            self.frame_rate = frame_rate or DEFAULT_FRAME_RATE
+        else:
+            self._paths = [path]
+            self.frame_rate = frame_rate
+        self.time_base = 1 / (self.frame_rate or DEFAULT_FRAME_RATE)
+        self.frame_count: int | None = len(self._paths)
+        self.format = read_image(self._paths[0]).format
+
+    def frames(self, skip: int) -> Iterator[Frame]:
+        for index, path in enumerate(self._paths[skip:], skip):
+            yield read_image(path, index, self.format)
+
+    def close(self) -> None:
+        pass
+
+
+def read_image(path: Path, pts: int = 0, format: VideoFormat | None = None) -> Frame:
+    """One image as a frame: RGB images as "rgb", JPEG as the YUV planes it holds, grey ones as "gray".
+
+    Alpha is dropped; 16-bit images become 10-bit frames.
+
+    Raises:
+        VcodecError: not an image, or not in the given `format`.
+    """
+    name = str(path)
+    try:
+        with path.open("rb") as file, av.open(file) as container:
+            if not container.streams.video:
+                raise VcodecError(f"{name}: not an image")
+            picture = next(container.decode(video=0), None)
+    except (FFmpegError, ValueError) as error:
+        raise VcodecError(f"{name}: not an image that can be read, or damaged") from error
+    if picture is None:
+        raise VcodecError(f"{name}: not an image that can be read, or damaged")
+    found = format_of(picture, None, name)
+    if format is not None and found != format:
+        raise VcodecError(
+            f"{name}: a {found.width}x{found.height} {found.pixel_format} picture among "
+            f"{format.width}x{format.height} {format.pixel_format} ones: all pictures of a folder must be alike"
+        )
+    return frame_of(picture, pts, found, name)
+
+
+def _natural_order(path: Path) -> list[tuple[int, str]]:
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", path.name)]
