@@ -1,0 +1,5 @@
+"""Not built yet."""
+
+
+def unavailable() -> str | None:
+    return "it is not built"
