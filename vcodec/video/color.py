@@ -1,7 +1,7 @@
-"""Planes of samples to RGB and back (ITU-R BT.601-7, BT.709-6, BT.2020-2; range scaling as in H.273, section 8.3).
+"""Planes of samples to RGB and back (ITU-R BT.601-7, BT.709-6, BT.2020-2; ranges as in H.273, section 8.3).
 
-Chroma goes up by replication and comes down by the average of the pixels it covers, so that planes -> RGB -> planes
-gives the same planes wherever RGB needs no clipping.
+Chroma goes up by replication and comes down by the average of the pixels it covers, so that planes -> RGB ->
+planes gives the same planes wherever RGB needs no clipping.
 """
 
 from __future__ import annotations
@@ -10,7 +10,11 @@ import numpy as np
 
 from vcodec.video.format import Frame, VideoFormat
 
-LUMA_WEIGHTS = {"bt601": (0.299, 0.587, 0.114), "bt709": (0.2126, 0.7152, 0.0722), "bt2020": (0.2627, 0.678, 0.0593)}
+LUMA_WEIGHTS = {
+    "bt601": (0.299, 0.587, 0.114),
+    "bt709": (0.2126, 0.7152, 0.0722),
+    "bt2020": (0.2627, 0.678, 0.0593),
+}
 
 
 def to_rgb(frame: Frame) -> np.ndarray:
@@ -35,7 +39,7 @@ def to_rgb(frame: Frame) -> np.ndarray:
     red, green, blue = LUMA_WEIGHTS[video.matrix]
     cb, cr = (plane.astype(np.float32) for plane in frame.planes[1:])
     from_cb, from_cr = 2 * (1 - blue) / chroma_scale, 2 * (1 - red) / chroma_scale
-    # The offsets of luma and chroma ride on the small chroma planes; luma stays in green's place until its turn.
+    # The offsets of luma and chroma ride on the small chroma planes; luma waits in green's place.
     shift = -luma_offset / luma_scale
     luma = np.multiply(frame.planes[0], np.float32(1 / luma_scale), out=rgb[1], dtype=np.float32)
     for channel, cb_weight, cr_weight in (
@@ -51,7 +55,7 @@ def to_rgb(frame: Frame) -> np.ndarray:
 
 
 def from_rgb(rgb: np.ndarray, format: VideoFormat, pts: int = 0) -> Frame:
-    """RGB (height, width, 3), any strides, nominally in [0, 1], as a frame of `format`, rounded to its bit depth."""
+    """RGB (height, width, 3) in [0, 1], any strides, as a frame of `format`, rounded to its bit depth."""
     if rgb.shape != (format.height, format.width, 3):
         raise ValueError(f"RGB of shape {rgb.shape} is not a {format.width}x{format.height} picture")
     r, g, b = (rgb[..., channel].astype(np.float32, copy=False) for channel in range(3))
@@ -122,7 +126,7 @@ def _paired_mean(plane: np.ndarray) -> np.ndarray:
 
 
 def _clipped(rgb: np.ndarray) -> np.ndarray:
-    """Planes (3, height, width), clipped in place, as (height, width, 3); in place np.clip is several times slower."""
+    """Planes (3, height, width), clipped in place, as (height, width, 3)."""
     np.maximum(rgb, np.float32(0), out=rgb)
     np.minimum(rgb, np.float32(1), out=rgb)
     return rgb.transpose(1, 2, 0)

@@ -9,9 +9,12 @@ from pathlib import Path
 import av
 import numpy as np
 from av.error import FFmpegError
+from av.video.plane import VideoPlane
 
 from vcodec.errors import VcodecError
 from vcodec.video.format import UNSPECIFIED, Chroma, Frame, Matrix, VideoFormat, guess_matrix
+
+DEFAULT_FRAME_RATE = Fraction(25)
 
 # H.273 matrix coefficients that players treat as one of ours.
 MATRICES: dict[int, Matrix] = {1: "bt709", 4: "bt601", 5: "bt601", 6: "bt601", 9: "bt2020"}
@@ -20,16 +23,22 @@ FULL_RANGE = 2
 
 # FFmpeg's pixel formats that are ours as they stand: chroma and bit depth.
 PIXEL_FORMATS: dict[str, tuple[Chroma, int]] = {
+    "yuv420p": ("420", 8),
+    "yuv422p": ("422", 8),
+    "yuv444p": ("444", 8),
+    "yuvj420p": ("420", 8),
+    "yuvj422p": ("422", 8),
+    "yuvj444p": ("444", 8),
+    "yuv420p10le": ("420", 10),
+    "yuv422p10le": ("422", 10),
+    "yuv444p10le": ("444", 10),
     "gray": ("gray", 8),
     "gray10le": ("gray", 10),
     "gbrp": ("rgb", 8),
     "gbrp10le": ("rgb", 10),
 }
-for _chroma in ("420", "422", "444"):
-    PIXEL_FORMATS[f"yuv{_chroma}p"] = PIXEL_FORMATS[f"yuvj{_chroma}p"] = (_chroma, 8)  # type: ignore[assignment]
-    PIXEL_FORMATS[f"yuv{_chroma}p10le"] = (_chroma, 10)  # type: ignore[assignment]
 
-# Formats with the same samples in another arrangement (alpha is dropped).
+# Formats with the same samples in another arrangement (alpha is dropped), or in 16 bits (they become 10).
 REARRANGED = {
     **dict.fromkeys(["nv12", "nv21", "yuva420p"], "yuv420p"),
     **dict.fromkeys(["yuyv422", "uyvy422", "yvyu422", "nv16", "yuva422p"], "yuv422p"),
@@ -37,17 +46,16 @@ REARRANGED = {
     **dict.fromkeys(["p010le", "yuv420p10be", "yuva420p10le"], "yuv420p10le"),
     **dict.fromkeys(["p210le", "nv20le", "yuv422p10be", "yuva422p10le"], "yuv422p10le"),
     **dict.fromkeys(["p410le", "yuv444p10be", "yuva444p10le"], "yuv444p10le"),
-    **dict.fromkeys(["rgb24", "bgr24", "rgba", "bgra", "argb", "abgr", "rgb0", "bgr0", "0rgb", "0bgr"], "gbrp"),
-    **dict.fromkeys(["pal8", "gbrap", "rgb8", "bgr8", "rgb565le", "rgb555le"], "gbrp"),
-    **dict.fromkeys(["gbrp10be", "gbrap10le", "x2rgb10le"], "gbrp10le"),
+    **dict.fromkeys(["rgb24", "bgr24", "rgba", "bgra", "argb", "abgr", "rgb0", "bgr0", "0rgb"], "gbrp"),
+    **dict.fromkeys(["0bgr", "pal8", "gbrap", "rgb565le", "rgb555le"], "gbrp"),
+    **dict.fromkeys(["gbrp10be", "gbrap10le"], "gbrp10le"),
     **dict.fromkeys(["ya8", "monob", "monow"], "gray"),
     "gray10be": "gray10le",
-}
-# Sixteen-bit pictures (of PNG and TIFF) come down to ten.
-SIXTEEN_BIT = {
     **dict.fromkeys(["rgb48be", "rgb48le", "rgba64be", "rgba64le"], "gbrp16le"),
     **dict.fromkeys(["gray16be", "gray16le", "ya16be", "ya16le"], "gray16le"),
 }
+SIXTEEN_BIT: dict[str, tuple[Chroma, int]] = {"gbrp16le": ("rgb", 10), "gray16le": ("gray", 10)}
+ALWAYS_FULL_RANGE = ("yuvj420p", "yuvj422p", "yuvj444p", "ya8", "monob", "monow")
 
 
 class ContainerSource:
@@ -72,24 +80,22 @@ class ContainerSource:
         self._stream = stream = self._container.streams.video[0]
         stream.thread_type = "AUTO"
         self._decoded = self._decode()
-        try:
-            first = next(self._decoded)
-        except StopIteration:
-            raise VcodecError(f"{self.name}: there is no frame in it") from None
-        self._first: av.VideoFrame | None = first
-        self.format = format_of(first, stream.sample_aspect_ratio, self.name)
+        self._first = next(self._decoded, None)
+        if self._first is None:
+            raise VcodecError(f"{self.name}: there is no frame in it")
+        self.format = format_of(self._first, stream.sample_aspect_ratio, self.name)
         self.frame_rate = stream.average_rate or stream.guessed_rate or None
-        self.time_base = first.time_base or stream.time_base or Fraction(1, 25)
+        self.time_base = self._first.time_base or stream.time_base or 1 / DEFAULT_FRAME_RATE
         self.frame_count = stream.frames or None
 
     def _decode(self) -> Iterator[av.VideoFrame]:
         try:
             yield from self._container.decode(self._stream)
         except FFmpegError as error:
-            raise VcodecError(f"{self.name}: the video is damaged or cut off: {error.strerror.lower()}") from error
+            raise VcodecError(f"{self.name}: the video is damaged or cut off ({error.strerror})") from error
 
     def frames(self, skip: int) -> Iterator[Frame]:
-        duration = 1 / (self.frame_rate or Fraction(25)) / self.time_base
+        duration = 1 / (self.frame_rate or DEFAULT_FRAME_RATE) / self.time_base
         pts = -1
         index = 0
         while (decoded := self._first or next(self._decoded, None)) is not None:
@@ -104,33 +110,31 @@ class ContainerSource:
 
 
 def format_of(picture: av.VideoFrame, sample_aspect_ratio: Fraction | None, name: str) -> VideoFormat:
-    """The format that `frame_of` gives this picture."""
+    """The format that `frame_of` gives this picture.
+
+    Raises:
+        VcodecError: the pixel format or the colour matrix is not supported.
+    """
     found = picture.format.name
-    target = REARRANGED.get(found) or SIXTEEN_BIT.get(found, "").replace("16le", "10le") or found
-    target = {"gbrp10le": "gbrp10le", "gray10le": "gray10le"}.get(target, target)
-    if target not in PIXEL_FORMATS:
+    target = REARRANGED.get(found, found)
+    if target not in PIXEL_FORMATS and target not in SIXTEEN_BIT:
         raise VcodecError(
-            f"{name}: the pixel format {found} is not supported; convert it first, e.g. ffmpeg -i IN -pix_fmt yuv420p OUT"
+            f"{name}: the pixel format {found} is not supported; convert it first, "
+            "e.g. with ffmpeg -i INPUT -pix_fmt yuv420p OUTPUT"
         )
-    chroma, bit_depth = PIXEL_FORMATS[target]
-    full_range = chroma == "rgb" or found.startswith("yuvj") or int(picture.color_range) == FULL_RANGE
-    if found in SIXTEEN_BIT or found in ("ya8", "monob", "monow"):
-        full_range = True
-    matrix_code = int(picture.colorspace)
-    matrix: Matrix = "bt601"
-    if chroma in ("420", "422", "444"):
-        if matrix_code == UNSPECIFIED or matrix_code == RGB_MATRIX:
-            matrix = "bt601" if found.startswith("yuvj") else guess_matrix(picture.width, picture.height)
-        elif matrix_code in MATRICES:
-            matrix = MATRICES[matrix_code]
-        else:
-            raise VcodecError(f"{name}: its colour matrix (H.273 code {matrix_code}) is not supported")
+    chroma, bit_depth = PIXEL_FORMATS.get(target) or SIXTEEN_BIT[target]
+    full_range = (
+        chroma == "rgb"
+        or target in SIXTEEN_BIT
+        or found in ALWAYS_FULL_RANGE
+        or int(picture.color_range) == FULL_RANGE
+    )
     return VideoFormat(
         picture.width,
         picture.height,
         chroma,
         bit_depth,
-        matrix,
+        _matrix_of(picture, name) if chroma in ("420", "422", "444") else "bt601",
         full_range,
         int(picture.color_primaries or UNSPECIFIED),
         int(picture.color_trc or UNSPECIFIED),
@@ -138,21 +142,35 @@ def format_of(picture: av.VideoFrame, sample_aspect_ratio: Fraction | None, name
     )
 
 
+def _matrix_of(picture: av.VideoFrame, name: str) -> Matrix:
+    code = int(picture.colorspace)
+    if code in (UNSPECIFIED, RGB_MATRIX):
+        jpeg = picture.format.name.startswith("yuvj")
+        return "bt601" if jpeg else guess_matrix(picture.width, picture.height)
+    if code not in MATRICES:
+        raise VcodecError(f"{name}: its colour matrix (H.273 code {code}) is not supported")
+    return MATRICES[code]
+
+
 def frame_of(picture: av.VideoFrame, pts: int, format: VideoFormat, name: str) -> Frame:
-    """Copy a decoded picture out of FFmpeg's memory."""
-    if (picture.width, picture.height) != (format.width, format.height):
-        raise VcodecError(
-            f"{name}: the picture size changes from {format.width}x{format.height} to {picture.width}x{picture.height}"
-        )
+    """Copy a decoded picture out of FFmpeg's memory.
+
+    Raises:
+        VcodecError: it is not in the given `format`.
+    """
     found = picture.format.name
-    target = REARRANGED.get(found) or SIXTEEN_BIT.get(found)
-    if target:
+    target = REARRANGED.get(found, found)
+    kind = PIXEL_FORMATS.get(target) or SIXTEEN_BIT.get(target)
+    size = (picture.width, picture.height)
+    if size != (format.width, format.height) or kind != (format.chroma, format.bit_depth):
+        raise VcodecError(
+            f"{name}: the pictures change from {format.width}x{format.height} {format.pixel_format} "
+            f"to {picture.width}x{picture.height} {found}; split the video there"
+        )
+    if target != found:
         picture = picture.reformat(format=target)
-    sixteen_bit = found in SIXTEEN_BIT
-    if not sixteen_bit and PIXEL_FORMATS.get(picture.format.name) != (format.chroma, format.bit_depth):
-        raise VcodecError(f"{name}: the pixel format changes from {format.pixel_format} to {found}")
     planes = [_copy_plane(plane, format.dtype) for plane in picture.planes]
-    if sixteen_bit:
+    if target in SIXTEEN_BIT:
         planes = [((plane.astype(np.uint32) * 1023 + 32767) // 65535).astype(np.uint16) for plane in planes]
     if format.chroma == "rgb":
         green, blue, red = planes
@@ -160,6 +178,6 @@ def frame_of(picture: av.VideoFrame, pts: int, format: VideoFormat, name: str) -
     return Frame(tuple(planes), pts, format)
 
 
-def _copy_plane(plane: av.video.plane.VideoPlane, dtype: np.dtype) -> np.ndarray:
-    samples = np.frombuffer(plane, dtype).reshape(plane.height, plane.line_size // dtype.itemsize)
+def _copy_plane(plane: VideoPlane, dtype: np.dtype) -> np.ndarray:
+    samples = np.frombuffer(memoryview(plane), dtype).reshape(plane.height, plane.line_size // dtype.itemsize)
     return samples[:, : plane.width].copy()

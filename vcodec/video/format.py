@@ -26,7 +26,7 @@ class VideoFormat:
 
     Args:
         width, height: in pixels, 1 to 16384.
-        chroma: "420", "422", "444" (planes Y, Cb, Cr), "gray" (Y alone) or "rgb" (planes R, G, B, full range).
+        chroma: "420", "422", "444" (planes Y, Cb, Cr), "gray" (Y) or "rgb" (planes R, G, B, full range).
         bit_depth: 8 (uint8 samples) or 10 (uint16 samples, 0 to 1023).
         matrix: luma coefficients, "bt601", "bt709" or "bt2020" (non-constant luminance).
         full_range: samples use 0 to 255 (at 8 bit) rather than 16 to 235 and 16 to 240.
@@ -117,7 +117,8 @@ def check_size(width: int, height: int) -> None:
         VcodecError: a side outside 1 to 16384, or more than 2**28 pixels.
     """
     if not (1 <= width <= MAX_SIDE and 1 <= height <= MAX_SIDE and width * height <= MAX_PIXELS):
-        raise VcodecError(f"a picture size of {width}x{height} is outside the limits (1x1 to {MAX_SIDE}x{MAX_SIDE})")
+        limits = f"1x1 to {MAX_SIDE}x{MAX_SIDE}"
+        raise VcodecError(f"a picture size of {width}x{height} is outside the limits ({limits})")
 
 
 def guess_matrix(width: int, height: int) -> Matrix:

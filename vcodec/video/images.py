@@ -23,17 +23,15 @@ class FolderSource:
 
     def __init__(self, path: Path, frame_rate: Fraction | None) -> None:
         self.name = str(path)
+        self.frame_rate = frame_rate
         if path.is_dir():
-            self._paths = sorted(
-                (p for p in path.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith(".") and p.is_file()),
-                key=_natural_order,
-            )
+            images = [p for p in path.iterdir() if p.suffix.lower() in SUFFIXES and p.name[0] != "."]
+            self._paths = sorted(images, key=_natural_order)
             if not self._paths:
                 raise VcodecError(f"{self.name}: there is no image in this folder")
             self.frame_rate = frame_rate or DEFAULT_FRAME_RATE
         else:
             self._paths = [path]
-            self.frame_rate = frame_rate
         self.time_base = 1 / (self.frame_rate or DEFAULT_FRAME_RATE)
         self.frame_count: int | None = len(self._paths)
         self.format = read_image(self._paths[0]).format
@@ -56,7 +54,7 @@ def read_image(path: Path, pts: int = 0, format: VideoFormat | None = None) -> F
     """
     name = str(path)
     try:
-        with path.open("rb") as file, av.open(file) as container:
+        with path.open("rb") as file, av.open(file, "r") as container:
             if not container.streams.video:
                 raise VcodecError(f"{name}: not an image")
             picture = next(container.decode(video=0), None)
@@ -67,8 +65,8 @@ def read_image(path: Path, pts: int = 0, format: VideoFormat | None = None) -> F
     found = format_of(picture, None, name)
     if format is not None and found != format:
         raise VcodecError(
-            f"{name}: a {found.width}x{found.height} {found.pixel_format} picture among "
-            f"{format.width}x{format.height} {format.pixel_format} ones: all pictures of a folder must be alike"
+            f"{name}: {found.width}x{found.height} {found.pixel_format} among pictures of {format.width}x"
+            f"{format.height} {format.pixel_format}: all pictures of a folder must be alike"
         )
     return frame_of(picture, pts, found, name)
 

@@ -94,15 +94,14 @@ def parse_y4m_header(line: str) -> tuple[VideoFormat, Fraction | None]:
     width, height = int(tags["W"]), int(tags["H"])
     color_space = tags.get("C", "420jpeg")
     if color_space not in COLOR_SPACES:
-        raise VcodecError(f"the YUV4MPEG2 colour space {color_space!r} is not supported; convert it to 420, 422 or 444")
+        raise VcodecError(f"the YUV4MPEG2 colour space {color_space!r} is not supported; use 420jpeg")
     chroma, bit_depth = COLOR_SPACES[color_space]
     matrix = cast(Matrix, extensions.get("COLORMATRIX", "").lower())
     if matrix not in ("bt601", "bt709", "bt2020"):
         matrix = guess_matrix(width, height)
     full_range = extensions.get("COLORRANGE", "").upper() == "FULL"
-    video = VideoFormat(
-        width, height, chroma, bit_depth, matrix, full_range, sample_aspect_ratio=_ratio(tags.get("A", "")) or Fraction(1)
-    )
+    aspect = _ratio(tags.get("A", "")) or Fraction(1)
+    video = VideoFormat(width, height, chroma, bit_depth, matrix, full_range, sample_aspect_ratio=aspect)
     return video, _ratio(tags.get("F", ""))
 
 
@@ -157,7 +156,7 @@ class YuvSource:
             video = self.format
             raise VcodecError(
                 f"{self.name}: its {length} bytes are no whole number of {video.width}x{video.height} "
-                f"{video.pixel_format} frames ({video.frame_bytes} bytes each): give --size and --pix-fmt, or mend the file"
+                f"{video.pixel_format} frames of {video.frame_bytes} bytes: give its size and pixel format"
             )
 
     def frames(self, skip: int) -> Iterator[Frame]:
@@ -177,8 +176,10 @@ class YuvSource:
 SIZE_NAMES = {"qcif": (176, 144), "cif": (352, 288), "4cif": (704, 576), "sif": (352, 240)}
 
 
-def parse_yuv_name(name: str, size: tuple[int, int] | None, pixel_format: str | None) -> tuple[VideoFormat, Fraction | None]:
-    """Format and frame rate from a name like `Name_416x240_50.yuv` or `Name_1920x1080_120fps_420_8bit_YUV.yuv`.
+def parse_yuv_name(
+    name: str, size: tuple[int, int] | None, pixel_format: str | None
+) -> tuple[VideoFormat, Fraction | None]:
+    """Format and frame rate from a name: `Name_416x240_50.yuv`, `Name_1920x1080_120fps_420_8bit_YUV.yuv`.
 
     What is given wins over what the name says; 4:2:0 with 8 bits is what a name without a word on it means.
     """
@@ -201,14 +202,15 @@ def parse_yuv_name(name: str, size: tuple[int, int] | None, pixel_format: str | 
             rate = Fraction(match[1]) or None
     if pixel_format is not None:
         if pixel_format not in PIXEL_FORMATS:
-            raise VcodecError(f"the pixel format {pixel_format!r} is not supported: give one of {', '.join(PIXEL_FORMATS)}")
+            names = ", ".join(PIXEL_FORMATS)
+            raise VcodecError(f"the pixel format {pixel_format!r} is not supported: give one of {names}")
         given, bit_depth = PIXEL_FORMATS[pixel_format]
         if given == "rgb":
             raise VcodecError("raw RGB video is not supported: give a yuv or gray pixel format")
         chroma = given
     size = size or named_size
     if size is None:
-        raise VcodecError("raw video doesn't say its size: give --size WxH, or name it like Name_416x240_50.yuv")
+        raise VcodecError("raw video has no size of its own: give --size WxH or name it Name_416x240_50.yuv")
     full_range = bool(pixel_format and pixel_format.startswith("yuvj"))
     return VideoFormat(*size, cast(Chroma, chroma), bit_depth, guess_matrix(*size), full_range), rate
 
@@ -218,13 +220,13 @@ def read_raw_frame(file: BinaryIO, format: VideoFormat, index: int, name: str) -
     planes = []
     for position, shape in enumerate(format.plane_shapes):
         samples = np.empty(shape, format.dtype.newbyteorder("<"))
-        got = _read_into(file, memoryview(samples).cast("B"))
+        got = _read_into(file, samples.data.cast("B"))
         if got == 0 and position == 0:
             return None
         if got < samples.nbytes:
             raise VcodecError(f"{name}: cut off in the middle of frame {index}")
         if format.bit_depth == 10 and samples.max() > format.max_value:
-            raise VcodecError(f"{name}: frame {index} has samples over {format.max_value}: it is not 10-bit video")
+            raise VcodecError(f"{name}: frame {index} has samples over 1023: it is not 10-bit video")
         planes.append(samples.astype(format.dtype, copy=False))
     return Frame(tuple(planes), index, format)
 

@@ -36,10 +36,12 @@ class VideoReader:
         format: of every frame.
         frame_rate: frames per second, the average where they vary; None if unknown (a single image).
         time_base: seconds per unit of `Frame.pts`.
-        frame_count: how many frames will come, None if the file doesn't say; a container may be wrong about it.
+        frame_count: how many frames will come, None if the file doesn't say; a container may be wrong.
     """
 
-    def __init__(self, source: Source, name: str, frame_rate: Fraction | None, seek: int, frames: int | None) -> None:
+    def __init__(
+        self, source: Source, name: str, frame_rate: Fraction | None, seek: int, frames: int | None
+    ) -> None:
         self.name = name
         self.format = source.format
         self.frame_rate = frame_rate or source.frame_rate
@@ -72,7 +74,9 @@ class VideoReader:
     def __enter__(self) -> VideoReader:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
 
@@ -90,7 +94,7 @@ def open_video(
     Args:
         path: `-` reads YUV4MPEG2 from standard input (raw samples if `size` is given).
         size: (width, height) of raw video, which otherwise comes from the file's name.
-        frame_rate: of raw video and folders (25 if nothing says); of any other video it replaces the time stamps.
+        frame_rate: of raw video and folders (25 if nothing says); elsewhere it replaces the time stamps.
         pixel_format: of raw video, in FFmpeg's names (yuv420p, yuv420p10le, gray, ...).
         seek: how many frames to pass over.
         frames: how many frames to read at most.
