@@ -1,0 +1,43 @@
+"""A warm start: what fits of another model's weights."""
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from ..errors import VcodecError
+from ..models import create_model, load_model
+
+
+def load_initial_weights(model: nn.Module, name_or_path: str) -> str:
+    """Load matching weights from a model's file or by its name; returns what was taken, in a sentence."""
+    is_file = Path(name_or_path).is_file()
+    other = load_model(name_or_path) if is_file else create_model(name_or_path, pretrained=True)
+    weights = other.state_dict()
+    taken, missing = load_matching(model, weights)
+    if not taken:
+        raise VcodecError(f"{name_or_path}: none of its {len(weights)} tensors fits this model")
+    parts = sorted({name.split(".")[0] for name in missing})
+    left = f"; not found there, and new: {len(missing)} tensors (in {', '.join(parts)})" if missing else ""
+    return f"{name_or_path}: took {len(taken)} tensors of its {len(weights)}{left}"
+
+
+def load_matching(model: nn.Module, weights: dict[str, torch.Tensor]) -> tuple[list[str], list[str]]:
+    """Load the entries of `weights` that fit `model` by name and shape: (taken, names of `model` not found).
+
+    A part fits as well as the whole: an I-frame codec's weights find their place inside a video model, and a
+    video model's I-frame codec its place in an image model, by the prefix under which most entries agree.
+    """
+    own = model.state_dict()
+    prefixes = ["", *(f"{name}." for name, _ in model.named_modules() if name)]
+    parents = {".".join(key.split(".")[:n]) + "." for key in weights for n in range(1, key.count(".") + 1)}
+    foreign = ["", *sorted(parents)]
+
+    def matches(ours: str, theirs: str) -> dict[str, torch.Tensor]:
+        renamed = {ours + k[len(theirs) :]: v for k, v in weights.items() if k.startswith(theirs)}
+        return {k: v for k, v in renamed.items() if k in own and own[k].shape == v.shape}
+
+    candidates = [matches(ours, "") for ours in prefixes] + [matches("", theirs) for theirs in foreign]
+    best = max(candidates, key=len)
+    model.load_state_dict({**own, **best})
+    return sorted(best), sorted(set(own) - set(best))
