@@ -1,1 +1,25 @@
+"""Models by name: `create_model`, `list_models`, and weight files."""
 
+from . import presets as _presets  # noqa: F401  (fills the registry)
+from .config import VideoConfig
+from .model import ImageModel, ModelOutput, VideoModel
+from .rate import lambda_of_quality
+from .registry import DEFAULT_MODEL, list_models, model_config, register_model, registered_model
+from .weights import create_model, has_weights, load_model, save_model
+
+__all__ = [
+    "DEFAULT_MODEL",
+    "ImageModel",
+    "ModelOutput",
+    "VideoConfig",
+    "VideoModel",
+    "create_model",
+    "has_weights",
+    "lambda_of_quality",
+    "list_models",
+    "load_model",
+    "model_config",
+    "register_model",
+    "registered_model",
+    "save_model",
+]

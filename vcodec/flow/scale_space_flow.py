@@ -1,0 +1,75 @@
+"""The motion path: scale-space flow, coded and applied (Agustsson et al. 2020)."""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..entropy.coders import EntropyCoder
+from ..entropy.latent_codec import LatentCodec
+from ..iframe.image_codec import pad_to_multiple
+from ..layers.dct import dct_deviations
+from ..layers.transform import Analysis, Synthesis
+from .config import FlowConfig
+from .motion_search import motion_search
+from .warp import sampling_grid, scale_space_warp
+
+DEVIATION = 4.0  # pixels: how far typical motion is from none, where the entropy model starts
+
+
+class Motion(NamedTuple):
+    """prediction (batch, 3, H, W); flow (batch, 3, H, W) in pixels and planes; latents, at the path's stride."""
+
+    prediction: Tensor
+    flow: Tensor
+    latents: Tensor
+
+
+class ScaleSpaceFlow(nn.Module):
+    """(x, reference) -> analysis -> latent codec -> synthesis -> flow field -> warp of the reference -> prediction.
+
+    The field has three channels: displacement in pixels along x and y, and the plane of the scale-space volume,
+    where 0 is the sharp one.
+    """
+
+    def __init__(self, config: FlowConfig, levels: int = 0):
+        super().__init__()
+        self.config, transform = config, config.transform
+        self.stride = config.resolution * transform.stride
+        picture_channels = 3 * config.resolution**2
+        in_channels = 2 * picture_channels + (2 if config.search else 0)
+        self.analysis = Analysis(in_channels, transform, levels, shortcut_channels=2)
+        deviations = None
+        if transform.shortcut:
+            deviations = DEVIATION * dct_deviations(transform.latents, 2, transform.stride)
+        self.latent_codec = LatentCodec(transform.latents, config.entropy, levels, deviations)
+        self.synthesis = Synthesis(3, transform, levels)
+
+    def code(self, coder: EntropyCoder, x: Tensor | None, reference: Tensor, quality: Tensor) -> Motion:
+        """Codes the motion from the reference (batch, 3, H, W) to x, both in [0, 1]; x is None when decoding."""
+        batch, _, height, width = reference.shape
+        shape = (batch, self.config.transform.latents, -(-height // self.stride), -(-width // self.stride))
+        y = self._analyse(x, reference, quality) if x is not None else None
+        y_hat = self.latent_codec.code(coder, y, shape, quality)
+        field = self.synthesis(y_hat, quality).float()
+        if self.config.resolution > 1:
+            field = F.interpolate(field, scale_factor=float(self.config.resolution), mode="bilinear")
+        flow = field[:, :, :height, :width]
+        prediction = scale_space_warp(
+            reference, flow, self.config.planes, self.config.sigma, self.config.interpolation
+        )
+        return Motion(prediction, flow, y_hat)
+
+    def _analyse(self, x: Tensor, reference: Tensor, quality: Tensor) -> Tensor:
+        x, reference = pad_to_multiple(x, self.stride), pad_to_multiple(reference, self.stride)
+        factor = self.config.resolution
+        if not self.config.search:
+            pictures = [F.pixel_unshuffle(p - 0.5, factor) for p in (x, reference)]
+            return self.analysis(torch.cat(pictures, dim=1), quality)
+        guess = motion_search(x, reference.detach())
+        full = F.interpolate(guess, scale_factor=4.0, mode="bilinear")
+        guess = F.avg_pool2d(full, factor) if factor != 4 else guess
+        warped = F.grid_sample(reference, sampling_grid(full), padding_mode="border", align_corners=False)
+        pictures = [F.pixel_unshuffle(p, factor) for p in (x - warped, x - 0.5)]
+        return self.analysis(torch.cat([guess, *pictures], dim=1), quality)

@@ -1,0 +1,70 @@
+"""The scale-space volume and the warp (Agustsson et al. 2020, section 3.1)."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def scale_space_volume(x: Tensor, levels: int, sigma: float = 1.5) -> Tensor:
+    """Planes (batch, levels + 1, 3, H, W): x itself, then ever more blurred.
+
+    Plane 1 is x blurred with sigma; each further one is pooled, blurred and brought back once more, so that its
+    blur doubles.
+    """
+    planes, size = [x], x.shape[-2:]
+    current = x
+    for level in range(levels):
+        if level > 0:
+            current = F.avg_pool2d(current, 2, ceil_mode=True, count_include_pad=False)
+        current = gaussian_blur(current, sigma)
+        planes.append(current if level == 0 else _resize(current, size, 2**level))
+    return torch.stack(planes, dim=1)
+
+
+def scale_space_warp(reference: Tensor, flow: Tensor, levels: int, sigma: float = 1.5,
+                     interpolation: str = "bilinear") -> Tensor:  # fmt: skip
+    """The picture that `flow` predicts from the reference.
+
+    reference: (batch, 3, H, W). flow: (batch, 3, H, W): x and y displacement in pixels (the pixel at p is fetched
+    from p + displacement), and the scale: 0 is the sharp plane, k the k-th blurred one, linear between, clamped to
+    [0, levels]. Beyond the border the last pixel is repeated. interpolation: of the sharp plane, "bilinear" or
+    "bicubic"; blurred planes are always sampled bilinearly.
+    """
+    batch, channels, height, width = reference.shape
+    grid = sampling_grid(flow[:, :2])
+    sharp = F.grid_sample(reference, grid, mode=interpolation, padding_mode="border", align_corners=False)
+    if levels == 0:
+        return sharp
+    blurred = scale_space_volume(reference, levels, sigma)[:, 1:].flatten(1, 2)
+    sampled = F.grid_sample(blurred, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    planes = torch.cat([sharp[:, None], sampled.unflatten(1, (levels, channels))], dim=1)
+    scale = flow[:, 2:3].clamp(0, levels)
+    steps = torch.arange(levels + 1, device=flow.device, dtype=flow.dtype)[None, :, None, None]
+    weights = (1 - (scale - steps).abs()).clamp_min(0)
+    return (planes * weights[:, :, None]).sum(1)
+
+
+def sampling_grid(displacement: Tensor) -> Tensor:
+    """The grid (batch, H, W, 2) of grid_sample (align_corners=False) for displacements (batch, 2, H, W) in pixels."""
+    _, _, height, width = displacement.shape
+    columns = torch.arange(width, device=displacement.device, dtype=displacement.dtype)
+    rows = torch.arange(height, device=displacement.device, dtype=displacement.dtype)
+    x = (displacement[:, 0] + columns + 0.5) * (2 / width) - 1
+    y = (displacement[:, 1] + rows[:, None] + 0.5) * (2 / height) - 1
+    return torch.stack([x, y], dim=-1)
+
+
+def gaussian_blur(x: Tensor, sigma: float) -> Tensor:
+    """Separable Gaussian blur of every channel, out to three sigma, the border repeated."""
+    reach = int(3 * sigma + 0.5)
+    offsets = torch.arange(-reach, reach + 1, device=x.device, dtype=x.dtype)
+    kernel = torch.softmax(-0.5 * (offsets / sigma) ** 2, dim=0)
+    channels = x.shape[1]
+    padded = F.pad(x, (reach, reach, reach, reach), mode="replicate")
+    rows = F.conv2d(padded, kernel.view(1, 1, 1, -1).expand(channels, 1, 1, -1), groups=channels)
+    return F.conv2d(rows, kernel.view(1, 1, -1, 1).expand(channels, 1, -1, 1), groups=channels)
+
+
+def _resize(x: Tensor, size: torch.Size, factor: int) -> Tensor:
+    resized = F.interpolate(x, scale_factor=float(factor), mode="bilinear", align_corners=False)
+    return resized[:, :, : size[0], : size[1]]

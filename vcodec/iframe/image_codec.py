@@ -1,0 +1,51 @@
+"""The image codec that codes I-frames: a transform, an entropy model, the transform back."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..entropy.coders import EntropyCoder
+from ..entropy.latent_codec import LatentCodec
+from ..layers.dct import dct_deviations
+from ..layers.transform import Analysis, Synthesis
+from .config import ImageConfig
+
+
+class ImageCodec(nn.Module):
+    """x -> g_a -> y -> latent codec (h_a, z, contexts, symbols) -> y_hat -> g_s -> x_hat.
+
+    Which codec of the literature it is depends on the configuration: MambaVC (Qin et al. 2024), its convolutional
+    and Swin variants, or the hyperprior codec of scale-space flow (Agustsson et al. 2020).
+    """
+
+    def __init__(self, config: ImageConfig):
+        super().__init__()
+        transform, latents = config.transform, config.transform.latents
+        self.config, self.stride = config, transform.stride
+        deviations = dct_deviations(latents, 3, transform.stride) if transform.shortcut else None
+        self.analysis = Analysis(3, transform, config.levels)
+        self.latent_codec = LatentCodec(latents, config.entropy, config.levels, deviations)
+        self.synthesis = Synthesis(3, transform, config.levels)
+
+    def code(self, coder: EntropyCoder, x: Tensor | None, shape: tuple[int, int, int], quality: Tensor) -> Tensor:
+        """x_hat (batch, 3, H, W) in [0, 1].
+
+        x: (batch, 3, H, W) in [0, 1], None when decoding; shape: (batch, H, W); quality: float (batch,), 0 .. 63.
+        """
+        batch, height, width = shape
+        latent_shape = (
+            batch, self.config.transform.latents, -(-height // self.stride), -(-width // self.stride)
+        )  # fmt: skip
+        y = self.analysis(pad_to_multiple(x - 0.5, self.stride), quality) if x is not None else None
+        y_hat = self.latent_codec.code(coder, y, latent_shape, quality)
+        x_hat = self.synthesis(y_hat, quality)[:, :, :height, :width].float() + 0.5
+        return x_hat.clamp(0, 1)
+
+
+def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
+    """Replicates the last column and row to the right and below until both sides are multiples."""
+    height, width = x.shape[-2:]
+    right, below = -width % multiple, -height % multiple
+    if not right and not below:
+        return x.contiguous(memory_format=torch.channels_last)
+    return F.pad(x, (0, right, 0, below), mode="replicate").contiguous(memory_format=torch.channels_last)

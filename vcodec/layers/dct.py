@@ -1,0 +1,59 @@
+"""The discrete cosine transform as a strided convolution: where the linear shortcuts start from.
+
+A transform that begins as an orthonormal block transform codes pictures from the first step; training then bends it.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+# luma and two chroma differences as an orthonormal change of basis of (R, G, B)
+COLOUR_BASIS = torch.tensor([[1.0, 1.0, 1.0], [1.0, 0.0, -1.0], [-0.5, 1.0, -0.5]])
+COLOUR_BASIS = COLOUR_BASIS / COLOUR_BASIS.norm(dim=1, keepdim=True)
+# typical variance of each relative to the first, in natural pictures
+COLOUR_VARIANCE = (1.0, 0.06, 0.02)
+
+
+def dct_analysis_weight(latents: int, channels: int, block: int) -> Tensor:
+    """Weight (latents, channels, block, block) of the `latents` basis pictures with the largest expected variance.
+
+    With three channels the basis is taken over luma and two chroma planes, otherwise over each channel by itself.
+    Its transpose is the inverse. More latents than basis pictures leave the rest zero.
+    """
+    basis, _ = _ordered_basis(channels, block)
+    weight = torch.zeros(latents, channels, block, block)
+    count = min(latents, len(basis))
+    weight[:count] = basis[:count]
+    return weight
+
+
+def dct_deviations(latents: int, channels: int, block: int) -> Tensor:
+    """The expected standard deviation (latents,) of each coefficient, for values in [0, 1]."""
+    _, variance = _ordered_basis(channels, block)
+    deviations = torch.full((latents,), 0.05)
+    count = min(latents, len(variance))
+    deviations[:count] = variance[:count].sqrt()
+    return deviations
+
+
+def _ordered_basis(channels: int, block: int) -> tuple[Tensor, Tensor]:
+    position, frequency = torch.arange(block), torch.arange(block)
+    cosines = torch.cos(math.pi / block * (position[None, :] + 0.5) * frequency[:, None]) * (2 / block) ** 0.5
+    cosines[0] /= 2**0.5
+    pictures = torch.einsum("ux,vy->uvxy", cosines, cosines).reshape(-1, block, block)
+    colours = COLOUR_BASIS if channels == 3 else torch.eye(channels)
+    scales = torch.tensor(COLOUR_VARIANCE if channels == 3 else [1.0] * channels)
+    basis = torch.einsum("kc,pxy->kpcxy", colours, pictures).flatten(0, 1)
+    # the spectrum of natural pictures falls with the square of the frequency
+    squared = (frequency[:, None] ** 2 + frequency[None, :] ** 2).float().reshape(-1)
+    spectrum = 0.3 * block / (1.0 + squared) ** 1.2 / 16
+    if channels == 3:
+        # chroma of 4:2:0 video ends at half the frequency
+        fine = (torch.maximum(frequency[:, None], frequency[None, :]) >= block // 2).reshape(-1)
+        chroma = torch.where(fine, 1e-3, 1.0) * spectrum
+        variance = torch.cat([scales[0] * spectrum, scales[1] * chroma, scales[2] * chroma])
+    else:
+        variance = (scales[:, None] * spectrum).reshape(-1)
+    order = torch.argsort(variance, descending=True, stable=True)
+    return basis[order], variance[order]

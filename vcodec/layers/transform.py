@@ -1,0 +1,198 @@
+"""Analysis and synthesis transforms: what every coded path is built from.
+
+One class each; `vss`, `swin` and `conv` are a choice of the configuration:
+
+    analysis:   x -> [down -> blocks] -> [down -> blocks] -> ... -> down -> latents
+    synthesis:  latents -> up -> [blocks -> up] -> ... -> x
+
+Blocks stand after every sampling step except the one that makes the latents or the picture (MambaVC, 3.2.2).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from .dct import dct_analysis_weight
+from .gains import Modulation
+from .gdn import GDN
+from .swin import SwinBlock
+from .vss import VSSBlock
+
+KINDS = ("vss", "swin", "conv")
+
+
+@dataclass(frozen=True)
+class TransformConfig:
+    """Sizes of a transform, in the order of the analysis; the synthesis mirrors them.
+
+    kind: vss | swin | conv. widths, strides, kernels: one a stage, the last stage making the latents (its width is
+    the latents'). depths: blocks after each stage but the last. sampling: "deconv" (strided convolutions, transposed
+    in the synthesis) or "shuffle" (pixel unshuffle before, pixel shuffle after a convolution). activation: what
+    `conv` has for a block, "gdn" or "relu". shortcut: a linear transform beside the network, starting as a DCT.
+    """
+
+    kind: str = "vss"
+    widths: tuple[int, ...] = (128, 128, 128, 192)
+    strides: tuple[int, ...] = (2, 2, 2, 2)
+    kernels: tuple[int, ...] = (5, 5, 5, 5)
+    depths: tuple[int, ...] = (1, 2, 3)
+    sampling: str = "deconv"
+    activation: str = "gdn"
+    shortcut: bool = False
+    d_state: int = 16
+    expand: float = 2.0
+    window: int = 8
+    head_width: int = 32
+    mlp_ratio: float = 4.0
+    swin_norm: bool = True
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"unknown kind of transform '{self.kind}': choose from {', '.join(KINDS)}")
+        if not len(self.widths) == len(self.strides) == len(self.kernels) == len(self.depths) + 1:
+            raise ValueError("widths, strides and kernels need one entry a stage, depths one less")
+
+    @property
+    def stride(self) -> int:
+        total = 1
+        for stride in self.strides:
+            total *= stride
+        return total
+
+    @property
+    def latents(self) -> int:
+        return self.widths[-1]
+
+
+class Analysis(nn.Module):
+    """(batch, in_channels, H, W) to latents (batch, widths[-1], H / stride, W / stride), rounded up.
+
+    Args: levels: quality levels for the modulation of features, 0 for none; shortcut_channels: how many of the first
+    input channels the linear shortcut reads.
+    """
+
+    def __init__(self, in_channels: int, config: TransformConfig, levels: int = 0, shortcut_channels: int = 3):
+        super().__init__()
+        self.stages = nn.ModuleList()
+        self.modulations = nn.ModuleList()
+        width = in_channels
+        for i, (out, stride, kernel) in enumerate(zip(config.widths, config.strides, config.kernels, strict=True)):
+            last = i == len(config.depths)
+            layers = [downsample(width, out, kernel, stride, config.sampling)]
+            if not last:
+                layers += make_blocks(config, out, config.depths[i])
+                if levels:
+                    self.modulations.append(Modulation(out, levels))
+            self.stages.append(nn.Sequential(*layers))
+            width = out
+        self.shortcut_channels = shortcut_channels
+        self.shortcut = None
+        if config.shortcut:
+            self.shortcut = nn.Conv2d(shortcut_channels, width, config.stride, config.stride, bias=False)
+            with torch.no_grad():
+                self.shortcut.weight.copy_(dct_analysis_weight(width, shortcut_channels, config.stride))
+            _start_at_zero(self.stages[-1])
+
+    def forward(self, x: Tensor, quality: Tensor | None = None) -> Tensor:
+        hidden = x
+        for i, stage in enumerate(self.stages):
+            hidden = stage(hidden)
+            if i < len(self.modulations) and quality is not None:
+                hidden = self.modulations[i](hidden, quality)
+        if self.shortcut is not None:
+            hidden = hidden + self.shortcut(x[:, : self.shortcut_channels])
+        return hidden
+
+
+class Synthesis(nn.Module):
+    """Latents (batch, latent_channels, H, W) to (batch, out_channels, H * stride, W * stride).
+
+    Args: conditions: for each inner stage, coarsest first, the channels of a map that is joined to the features
+    there (0 for none); levels as in Analysis; shortcut_latents: how many latents the linear shortcut reads.
+    """
+
+    def __init__(self, out_channels: int, config: TransformConfig, levels: int = 0, *,
+                 latent_channels: int | None = None, conditions: Sequence[int] | None = None):  # fmt: skip
+        super().__init__()
+        widths = (out_channels, *config.widths[:-1])
+        conditions = tuple(conditions or [0] * len(config.depths))
+        self.stages = nn.ModuleList()
+        self.joins = nn.ModuleList()
+        self.blocks = nn.ModuleList()
+        self.modulations = nn.ModuleList()
+        width = latent_channels or config.latents
+        for i in reversed(range(len(config.widths))):
+            out, stride, kernel = widths[i], config.strides[i], config.kernels[i]
+            self.stages.append(upsample(width, out, kernel, stride, config.sampling))
+            if i > 0:
+                extra = conditions[len(self.blocks)]
+                self.joins.append(nn.Conv2d(out + extra, out, 1) if extra else nn.Identity())
+                self.blocks.append(nn.Sequential(*make_blocks(config, out, config.depths[i - 1], inverse=True)))
+                if levels:
+                    self.modulations.append(Modulation(out, levels))
+            width = out
+        self.shortcut = None
+        if config.shortcut:
+            self.shortcut = nn.ConvTranspose2d(config.latents, out_channels, config.stride, config.stride, bias=False)
+            with torch.no_grad():
+                self.shortcut.weight.copy_(dct_analysis_weight(config.latents, out_channels, config.stride))
+            _start_at_zero(self.stages[-1])
+
+    def forward(self, latents: Tensor, quality: Tensor | None = None, conditions: Sequence[Tensor | None] = ()) -> Tensor:
+        hidden = latents
+        for i, stage in enumerate(self.stages):
+            hidden = stage(hidden)
+            if i < len(self.blocks):
+                if i < len(conditions) and (condition := conditions[i]) is not None:
+                    hidden = torch.cat([hidden, condition], dim=1)
+                hidden = self.joins[i](hidden)
+                if self.modulations and quality is not None:
+                    hidden = self.modulations[i](hidden, quality)
+                hidden = self.blocks[i](hidden)
+        if self.shortcut is not None:
+            hidden = hidden + self.shortcut(latents[:, : self.shortcut.in_channels])
+        return hidden
+
+
+def make_blocks(config: TransformConfig, channels: int, depth: int, inverse: bool = False) -> list[nn.Module]:
+    """`depth` blocks of the configured kind; for `conv` one activation stands for them all."""
+    if config.kind == "conv":
+        if config.activation == "gdn":
+            return [GDN(channels, inverse)]
+        return [nn.ReLU()]
+    if config.kind == "swin":
+        heads = max(1, channels // config.head_width)
+        return [
+            SwinBlock(channels, heads, config.window, shift=(i % 2) * config.window // 2,
+                      mlp_ratio=config.mlp_ratio, norm=config.swin_norm)
+            for i in range(depth)
+        ]  # fmt: skip
+    return [VSSBlock(channels, config.d_state, config.expand) for _ in range(depth)]
+
+
+def downsample(in_channels: int, out_channels: int, kernel: int, stride: int, sampling: str) -> nn.Module:
+    """A strided convolution; with "shuffle" and stride over 2, pixels go into channels first."""
+    if sampling == "shuffle" and stride > 2:
+        inner = nn.Conv2d(in_channels * stride**2, out_channels, kernel, padding=kernel // 2)
+        return nn.Sequential(nn.PixelUnshuffle(stride), inner)
+    return nn.Conv2d(in_channels, out_channels, kernel, stride, padding=kernel // 2)
+
+
+def upsample(in_channels: int, out_channels: int, kernel: int, stride: int, sampling: str) -> nn.Module:
+    """A transposed convolution, or with "shuffle" a convolution whose channels go into pixels."""
+    if sampling == "shuffle":
+        inner = nn.Conv2d(in_channels, out_channels * stride**2, kernel, padding=kernel // 2)
+        return nn.Sequential(inner, nn.PixelShuffle(stride)) if stride > 1 else nn.Sequential(inner)
+    return nn.ConvTranspose2d(
+        in_channels, out_channels, kernel, stride, padding=kernel // 2, output_padding=stride - 1
+    )
+
+
+def _start_at_zero(stage: nn.Module) -> None:
+    """The network beside a linear shortcut begins by adding nothing."""
+    convolution = [m for m in stage.modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d)][-1]
+    nn.init.zeros_(convolution.weight)
+    if convolution.bias is not None:
+        nn.init.zeros_(convolution.bias)

@@ -1,0 +1,108 @@
+"""The registered models' sizes."""
+
+from dataclasses import replace
+
+from ..entropy.config import EntropyConfig
+from ..flow import FlowConfig
+from ..iframe import ImageConfig
+from ..layers.transform import TransformConfig
+from ..residual import ResidualConfig
+from .config import VideoConfig
+from .registry import register_model
+
+LEVELS = 9
+
+
+def _ssf(kind: str, window: int, levels: int = 0) -> tuple[TransformConfig, EntropyConfig]:
+    """One path of scale-space flow at the paper's sizes (MambaVC, appendix A)."""
+    transform = TransformConfig(kind=kind, activation="relu", window=window, swin_norm=False)
+    hyper = replace(transform, widths=(192, 192, 192), strides=(2, 2, 2), kernels=(5, 5, 5), depths=(1, 1))
+    return transform, EntropyConfig(hyper=hyper)
+
+
+def _ssf_video(kind: str) -> VideoConfig:
+    (image, image_entropy), (flow, flow_entropy) = _ssf(kind, 8), _ssf(kind, 4)
+    return VideoConfig(
+        iframe=ImageConfig(image, image_entropy),
+        flow=FlowConfig(flow, flow_entropy),
+        residual=ResidualConfig(image, image_entropy),
+    )
+
+
+@register_model("ssf")
+def ssf() -> ImageConfig:
+    """The I-frame codec of MambaVC-SSF: VSS blocks in scale-space flow's hyperprior codec."""
+    return ImageConfig(*_ssf("vss", 8))
+
+
+@register_model("mambavc-ssf")
+def mambavc_ssf() -> VideoConfig:
+    """MambaVC-SSF at the paper's size: VSS blocks in all three paths."""
+    return _ssf_video("vss")
+
+
+@register_model("swinvc-ssf")
+def swinvc_ssf() -> VideoConfig:
+    """SwinVC-SSF: Swin blocks with windows of 8, 4 and 8 and ReLU in place of LayerNorm."""
+    return _ssf_video("swin")
+
+
+@register_model("convvc-ssf")
+def convvc_ssf() -> VideoConfig:
+    """ConvVC-SSF: scale-space flow itself, convolutions and ReLU."""
+    return _ssf_video("conv")
+
+
+def _small_hyper(latents: int) -> TransformConfig:
+    return TransformConfig(
+        kind="conv", activation="relu", widths=(96, latents), strides=(2, 2), kernels=(3, 3), depths=(1,), sampling="shuffle"
+    )
+
+
+def _small_image(kind: str) -> ImageConfig:
+    transform = TransformConfig(
+        kind=kind, widths=(64, 128, 192, 320), strides=(4, 2, 2, 1), kernels=(3, 3, 3, 1), depths=(1, 2, 2),
+        sampling="shuffle", shortcut=True, d_state=1, expand=1.0, mlp_ratio=2.0,
+    )  # fmt: skip
+    entropy = EntropyConfig(model="checkerboard", hyper=_small_hyper(64), width=128)
+    return ImageConfig(transform, entropy, levels=LEVELS)
+
+
+def _small_video(kind: str) -> VideoConfig:
+    flow = TransformConfig(
+        kind=kind, widths=(64, 64, 64), strides=(2, 2, 1), kernels=(3, 3, 1), depths=(1, 1),
+        sampling="shuffle", shortcut=True, d_state=1, expand=1.0, window=4, mlp_ratio=2.0,
+    )  # fmt: skip
+    residual = TransformConfig(
+        kind=kind, widths=(48, 96, 128, 256), strides=(4, 2, 2, 1), kernels=(3, 3, 3, 1), depths=(0, 2, 1),
+        sampling="shuffle", shortcut=True, d_state=1, expand=1.0, mlp_ratio=2.0,
+    )  # fmt: skip
+    return VideoConfig(
+        iframe=_small_image(kind),
+        flow=FlowConfig(
+            flow, EntropyConfig(hyper=_small_hyper(48), step=2.0, span=6.0), planes=3, resolution=4, search=True,
+            interpolation="bicubic",
+        ),
+        residual=ResidualConfig(
+            residual, EntropyConfig(model="checkerboard", hyper=_small_hyper(64), width=96), conditional=True
+        ),
+        levels=LEVELS,
+    )  # fmt: skip
+
+
+@register_model("mambavc-ssf-small")
+def mambavc_ssf_small() -> VideoConfig:
+    """The default: variable rate, VSS blocks at strides 4 to 16, sized for a laptop's CPU."""
+    return _small_video("vss")
+
+
+@register_model("swinvc-ssf-small")
+def swinvc_ssf_small() -> VideoConfig:
+    """The default model's twin with Swin blocks."""
+    return _small_video("swin")
+
+
+@register_model("convvc-ssf-small")
+def convvc_ssf_small() -> VideoConfig:
+    """The default model's twin with GDN."""
+    return _small_video("conv")
