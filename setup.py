@@ -5,6 +5,7 @@ to slower Python (they say so when asked).
 """
 
 import sys
+from glob import glob
 
 from setuptools import Extension, setup
 
@@ -20,6 +21,7 @@ setup(
         Extension(
             "vcodec.kernels._selective_scan",
             sources=["kernels/selective_scan.c"],
+            depends=glob("kernels/*.h"),
             extra_compile_args=[*compile_args, "-fno-math-errno", "-ffp-contract=fast"],
             extra_link_args=link_args,
             optional=True,

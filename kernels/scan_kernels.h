@@ -1,0 +1,15 @@
+/* Every kernel for one instruction set and one type; see scan_vector.h for what the includer sets. */
+#include "scan_vector.h"
+
+#include "scan_forward.h"
+
+#undef REAL
+#undef VEC
+#undef INTEGERS
+#undef LANES
+#undef BROADCAST
+#undef EXP_SCALE
+#undef BLOCK
+#undef VECTORS
+#undef DOUBLE
+#undef SUFFIX
