@@ -3,9 +3,12 @@
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
+
+Model = TypeVar("Model", bound=nn.Module)
 
 
 class ExponentialMovingAverage:
@@ -48,7 +51,7 @@ class ExponentialMovingAverage:
             average.copy_(state[f"average.{name}"])  # type: ignore[arg-type]
 
     @contextmanager
-    def averaged(self, model: nn.Module) -> Iterator[nn.Module]:
+    def averaged(self, model: Model) -> Iterator[Model]:
         """A copy of `model` with the averaged weights, in evaluation mode."""
         averaged = copy.deepcopy(model)
         self.copy_to(averaged)

@@ -1,4 +1,4 @@
-"""A warm start: what fits of another model's weights."""
+"""The model that a run starts with: fresh, or with what fits of another model's weights."""
 
 from pathlib import Path
 
@@ -6,7 +6,41 @@ import torch
 from torch import nn
 
 from ..errors import VcodecError
-from ..models import create_model, load_model
+from ..models import ImageModel, create_model, lambda_of_quality, load_model, model_config
+from .config import TrainingConfig
+from .objective import quality_of_lambda
+from .schedule import Schedule
+
+
+def initial_model(config: TrainingConfig) -> ImageModel:
+    """The model that `config` names, freshly initialised.
+
+    A model of one rate that is trained for one lambda gets the quality that belongs to it, unless another is
+    given.
+    """
+    options = dict(config.model_options)
+    one_rate = model_config(config.model, **options).levels == 0
+    lmbdas = {stage.lmbda for stage in config.schedule.stages}
+    if one_rate and len(lmbdas) == 1 and None not in lmbdas:
+        options.setdefault("fixed_quality", round(quality_of_lambda(lmbdas.pop())))  # type: ignore[arg-type]
+    return create_model(config.model, pretrained=False, **options)
+
+
+def fitting_schedule(schedule: Schedule, model: ImageModel) -> Schedule:
+    """The schedule as `model` can be trained: with its one lambda, if it has one rate and none is given.
+
+    Raises VcodecError for a video stage and an image codec.
+    """
+    if not model.video_parameters():
+        video_stages = [stage.name for stage in schedule.stages if stage.kind == "video"]
+        if video_stages:
+            raise VcodecError(
+                f"stage {video_stages[0]!r} of the schedule {schedule.name!r} trains on video, but the model is an "
+                "image codec: choose another model, or --schedule paper-image"
+            )
+    if model.variable_rate or any(stage.lmbda is not None for stage in schedule.stages):
+        return schedule
+    return schedule.replace(lmbda=lambda_of_quality(float(model.config.fixed_quality)))
 
 
 def load_initial_weights(model: nn.Module, name_or_path: str) -> str:

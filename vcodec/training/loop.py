@@ -16,13 +16,13 @@ from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from ..errors import VcodecError
-from ..models import create_model, lambda_of_quality, save_model
+from ..models import lambda_of_quality, save_model
 from .checkpoint import load_checkpoint, save_checkpoint
 from .config import TrainingConfig
 from .data import load_data
 from .distributed import Group, join_group
 from .ema import ExponentialMovingAverage
-from .initial import load_initial_weights
+from .initial import fitting_schedule, initial_model, load_initial_weights
 from .log import TrainingLog
 from .objective import RateDistortion, rate_distortion
 from .optimizers import create_optimizer
@@ -71,29 +71,27 @@ class Trainer:
 
     def __init__(self, config: TrainingConfig, group: Group, stop: "StopRequest") -> None:
         self.config, self.group, self.stop = config, group, stop
-        self.schedule = config.schedule
         self.checkpoint = config.output / "last.pt"
         _check_output(config, self.checkpoint)
-        for stage in self.schedule.stages:
+        for stage in config.schedule.stages:
             if stage.batch_size % group.size:
                 raise VcodecError(
                     f"stage {stage.name!r}: {stage.batch_size} samples don't divide by {group.size} processes"
                 )
         self.data = load_data(config, group)
         torch.manual_seed(config.seed)
-        self.model = create_model(config.model, pretrained=False, **config.model_options)
-        self.model.to(group.device, memory_format=torch.channels_last)
+        self.model = initial_model(config)
+        self.schedule = fitting_schedule(config.schedule, self.model)
         if config.init is not None and not config.resume:
             self._say(load_initial_weights(self.model, config.init))
+        self.model.to(group.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.ema = ExponentialMovingAverage(self.model, config.ema_decay)
         self.optimizer = create_optimizer(
             config.optimizer, self.model, betas=config.betas, weight_decay=config.weight_decay
         )
         self.step = self.skipped = self.skipped_in_a_row = 0
         self.best_cost = float("inf")
-        self.meters = torch.zeros(
-            len(METERS) + 1, dtype=torch.float64
-        )  # sums, and the number of steps in them
+        self.meters = torch.zeros(len(METERS) + 1, dtype=torch.float64)  # sums, and over how many steps
         if config.resume:
             self._restore(load_checkpoint(self.checkpoint, group.device))
         self.log = TrainingLog(config, self.step, active=group.is_main)
@@ -136,13 +134,9 @@ class Trainer:
 
     def _network(self, stage: Stage) -> nn.Module:
         """The model as this stage trains it: the rest frozen, compiled if asked, wrapped for a group."""
-        groups = {
-            "image": self.model.image_parameters,
-            "video": self.model.video_parameters,
-            "all": self.model.parameters,
-        }
         self.model.train().requires_grad_(False)
-        for parameter in groups[stage.train]():
+        image, video = self.model.image_parameters(), self.model.video_parameters()
+        for parameter in {"image": image, "video": video, "all": [*image, *video]}[stage.train]:
             parameter.requires_grad_(True)
         self.optimizer.zero_grad(set_to_none=True)
         network: nn.Module = self.model
@@ -209,12 +203,10 @@ class Trainer:
         stage: Stage,
     ) -> RateDistortion:
         bf16 = self.config.precision == "bf16"
+        options = {"detach_reference": True} if stage.detach_reference else {}
         with torch.autocast(frames.device.type, torch.bfloat16, enabled=bf16):
-            output = network(frames, quality, generators=generators)
-        if stage.lmbda is None:
-            lmbda = lambda_of_quality(quality)
-        else:
-            lmbda = torch.full_like(quality, stage.lmbda)
+            output = network(frames, quality, generators=generators, **options)
+        lmbda = lambda_of_quality(quality) if stage.lmbda is None else torch.full_like(quality, stage.lmbda)
         return rate_distortion(output.x_hat, output.bits, frames, lmbda, stage)
 
     def _update(self, learning_rate: float) -> None:
@@ -254,14 +246,18 @@ class Trainer:
         clips = [*self.data.held_out_clips, *(self.data.held_out_stills if stage.kind == "image" else [])]
         if clips and self.group.is_main:
             began = time.perf_counter()
-            with self.ema.averaged(self.model) as averaged:
-                qualities, frames = self.config.validation_qualities, self.config.validation_frames
-                report = validate(averaged, clips, stage, qualities, frames)
-            self.log.validated(report, self.step, stage.name)
-            self._say(f"step {self.step}: {report}")
-            if report.cost < self.best_cost:
-                self.best_cost = report.cost
-                self._save_model("best.safetensors")
+            try:
+                with self.ema.averaged(self.model) as averaged:
+                    qualities, frames = self.config.validation_qualities, self.config.validation_frames
+                    report = validate(averaged, clips, stage, qualities, frames)
+            except VcodecError as error:
+                self._say(f"no validation at step {self.step}: {error}")
+            else:
+                self.log.validated(report, self.step, stage.name)
+                self._say(f"step {self.step}: {report}")
+                if report.cost < self.best_cost:
+                    self.best_cost = report.cost
+                    self._save_model("best.safetensors")
             self.clock = (self.clock[0], self.clock[1] + time.perf_counter() - began)
         self.group.barrier()
 
@@ -295,8 +291,8 @@ class Trainer:
             self.ema.load_state_dict(state["ema"])
         except (RuntimeError, ValueError, KeyError) as error:
             raise VcodecError(
-                f"{self.checkpoint}: its tensors don't fit {self.config.model!r} with these options; resume with "
-                "the options it was started with"
+                f"{self.checkpoint}: its tensors don't fit {self.config.model!r} with these options; resume "
+                "with the options it was started with"
             ) from error
         self.step, self.skipped, self.best_cost = state["step"], state["skipped"], state["best_cost"]
         self.meters = state["meters"].cpu()
@@ -308,8 +304,8 @@ class Trainer:
             try:
                 with self.ema.averaged(self.model) as averaged:
                     save_model(averaged, self.config.output / name)
-            except OSError as error:
-                self._say(f"{name} can't be written: {error}")
+            except (OSError, VcodecError) as error:
+                self._say(str(error))
 
     def _say(self, text: str) -> None:
         if self.group.is_main:

@@ -1,17 +1,25 @@
 """The rate-distortion objective: L = lambda * 255^2 * MSE + bpp, averaged over the frames of the unroll."""
 
+import math
 from typing import NamedTuple
 
 import torch
 from pytorch_msssim import ms_ssim
 from torch import Tensor
 
+from ..models.rate import LAMBDA_MIN, OCTAVES, QUALITY_MAX
 from .schedule import Stage
 
 #: One lambda serves both distortions: with 1 - MS-SSIM, lambda is multiplied by this. It is the mean ratio
 #: between the field's usual lambdas for MS-SSIM and for MSE at like rates (2.40 to 60.50 against 0.0018 to
 #: 0.0483).
 MS_SSIM_LAMBDA_RATIO = 1285.0
+
+
+def quality_of_lambda(lmbda: float) -> float:
+    """The quality whose lambda this is; the nearest end of the scale where it lies beyond."""
+    quality = math.log2(lmbda / LAMBDA_MIN) * QUALITY_MAX / OCTAVES
+    return min(float(QUALITY_MAX), max(0.0, quality))
 
 
 class RateDistortion(NamedTuple):

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from ..errors import VcodecError
 from .cache import StoredClip
+from .objective import quality_of_lambda
 from .schedule import Stage
 
 #: A long clip is visited more often than a short one: once per so many frames in each pass over the data.
@@ -69,9 +70,10 @@ class StageSamples(Dataset[tuple[Tensor, float, int]]):
             frames = frames.flip(2)
         if self.stage.vertical_flip and random.random() < 0.5:
             frames = frames.flip(1)
-        low, high = self.stage.quality
-        quality = (low + high) / 2 if self.stage.lmbda is not None else random.uniform(low, high)
-        return frames.contiguous(), float(quality), int(random.integers(2**63))
+        quality = random.uniform(*self.stage.quality)
+        if self.stage.lmbda is not None:
+            quality = quality_of_lambda(self.stage.lmbda)
+        return frames.contiguous(), quality, int(random.integers(2**63))
 
     def _shuffled(self, index: int, count: int, salt: int) -> int:
         """Every entry once per pass, in an order of its own in each pass."""
@@ -99,7 +101,7 @@ def random_crop(random: np.random.Generator, clip: StoredClip, stage: Stage) -> 
 
 
 def still_motion(random: np.random.Generator, still: StoredClip, stage: Stage) -> Tensor:
-    """A synthetic pan and zoom over a still picture, at most 12 pixels and 2 % per frame: uint8 (T, H, W, 3)."""
+    """A synthetic pan and zoom over a still, at most 12 pixels and 2 % per frame: uint8 (T, H, W, 3)."""
     _, height, width = still.shape
     picture = still.read([0], 0, 0, height, width).permute(0, 3, 1, 2).float()
     largest = min(height / stage.crop[0], width / stage.crop[1])

@@ -24,8 +24,8 @@ class Stage:
     motion and residual ("video"), or "all".
 
     The rate: with `lmbda` None, a quality is drawn uniformly in `quality` (low, high) for each sample, and
-    its lambda follows from it; with a number, every sample has this lambda, and the quality is the middle of
-    `quality`.
+    its lambda follows from it; with a number, every sample has this lambda and the quality that belongs to
+    it.
 
     `frame_weights` multiply the distortion of each frame of the unroll (empty: all ones). `reverse` shows
     every sequence in its original and in reversed order within each optimisation step. `detach_reference`

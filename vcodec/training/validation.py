@@ -1,22 +1,34 @@
-"""Validation on held-out clips: rate-distortion at a few qualities."""
+"""Validation on held-out clips: real bytes and decoded pictures at a few qualities."""
 
+import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 
+import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..models import lambda_of_quality
+from ..bitstream import StreamHeader, StreamWriter
+from ..codec import Encoder, decode
+from ..models import ImageModel, lambda_of_quality
+from ..models.weights import weights_hash
+from ..video import Frame, VideoFormat
 from .cache import StoredClip
+from .objective import quality_of_lambda
+from .pictures import flow_picture, scale_picture
 from .schedule import Stage
+
+#: Of larger pictures, a window of this size in the middle is coded.
+LARGEST = 640
 
 
 @dataclass(frozen=True)
 class ValidationPoint:
     """One quality, the mean over the clips: bits per pixel, PSNR in dB (mean over frames), and RD cost."""
 
-    quality: float
+    quality: int
     bpp: float
     psnr: float
     cost: float  # lambda * 255^2 * MSE + bpp
@@ -34,40 +46,76 @@ class ValidationReport:
         """The geometric mean of the points' costs: a change by one percent counts the same at each rate."""
         return math.exp(sum(math.log(point.cost) for point in self.points) / len(self.points))
 
+    def __str__(self) -> str:
+        points = (f"q{point.quality} {point.bpp:.4f} bpp {point.psnr:.2f} dB" for point in self.points)
+        return f"cost {self.cost:.4f}; {', '.join(points)}"
+
 
 @torch.no_grad()
 def validate(
-    model: nn.Module, clips: Sequence[StoredClip], stage: Stage, qualities: Sequence[float], frames: int
+    model: ImageModel, clips: Sequence[StoredClip], stage: Stage, qualities: Sequence[int], frames: int
 ) -> ValidationReport:
-    """RD points of `model` (in evaluation mode) on the first frames of `clips`, by estimated bits."""
-    if stage.kind == "image":
-        frames = 1
+    """RD points of `model` on the first frames of `clips`, coded as one GOP each, by real bytes.
+
+    An image stage codes first frames only; a stage of one lambda has one point.
+    """
+    model.update()
+    frames = 1 if stage.kind == "image" else frames
     if stage.lmbda is not None:
-        qualities = [sum(stage.quality) / 2]
-    device = next(model.parameters()).device
+        qualities = [round(quality_of_lambda(stage.lmbda))]
+    if not model.variable_rate:
+        qualities = [model.config.fixed_quality]
     points = []
     for quality in qualities:
-        bpp, psnr, cost = [], [], []
-        lmbda = stage.lmbda or float(lambda_of_quality(quality))
-        for clip in clips:
-            bits, mse, pixels = estimate(model, clip, frames, quality, device)
-            bpp.append(float(bits.mean()) / pixels)
-            psnr.append(float((-10 * mse.log10()).mean()))
-            cost.append(lmbda * 255**2 * float(mse.mean()) + bpp[-1])
-        points.append(ValidationPoint(quality, *(sum(v) / len(v) for v in (bpp, psnr, cost))))
-    return ValidationReport(points)
+        lmbda = stage.lmbda or lambda_of_quality(float(quality))
+        results = [code(model, load(clip, frames), quality) for clip in clips]
+        bpp = sum(bpp for bpp, _ in results) / len(clips)
+        mse = sum(float(mse.mean()) for _, mse in results) / len(clips)
+        psnr = sum(float((-10 * mse.clip(1e-10).log10()).mean()) for _, mse in results) / len(clips)
+        points.append(ValidationPoint(quality, bpp, psnr, lmbda * 255**2 * mse + bpp))
+    return ValidationReport(points, draw(model, clips[0], qualities[len(qualities) // 2], frames))
 
 
-def estimate(
-    model: nn.Module, clip: StoredClip, frames: int, quality: float, device: torch.device
-) -> tuple[Tensor, Tensor, int]:
-    """(bits (T,), MSE (T,), pixels) of a clip's first frames in evaluation mode: rounded symbols, estimated
-    bits."""
-    count, height, width = clip.shape
-    stride = model.stride
-    height, width = height // stride * stride, width // stride * stride
-    pixels = clip.read(range(min(frames, count)), 0, 0, height, width)
-    x = pixels.to(device).permute(0, 3, 1, 2).float().div(255)[None]
-    output = model(x, torch.tensor([quality], device=device))
-    x_hat = (output.x_hat.float().clamp(0, 1) * 255).round() / 255
-    return output.bits[0].float(), (x_hat - x).square().mean(dim=(2, 3, 4))[0], height * width
+def code(model: ImageModel, pixels: Tensor, quality: int) -> tuple[float, Tensor]:
+    """Write uint8 frames (T, H, W, 3) to a stream and decode it: (bits per pixel with framing, MSE (T,))."""
+    count, height, width, _ = pixels.shape
+    device = str(next(model.parameters()).device)
+    video_format = VideoFormat(width, height, "rgb", full_range=True)
+    encoder = Encoder(model, video_format, quality, gop_size=-1, device=device)
+    stream = io.BytesIO()
+    header = StreamHeader(
+        model.name, weights_hash(model), video_format, Fraction(25), Fraction(1, 25), count, encoder.gop_size
+    )
+    writer = StreamWriter(stream, header)
+    start = writer.bytes_written
+    for pts, picture in enumerate(pixels.numpy()):
+        planes = tuple(np.ascontiguousarray(picture[..., channel]) for channel in range(3))
+        writer.write(encoder.encode(Frame(planes, pts, video_format)))
+    bpp = 8 * (writer.bytes_written - start) / (count * height * width)
+    writer.close()
+    stream.seek(0)
+    decoded = [
+        np.stack(frame.planes, -1) for frame in decode(stream, model=model, device=device, strict=True)
+    ]
+    error = (torch.from_numpy(np.stack(decoded)).float() - pixels.float()) / 255
+    return bpp, error.square().mean(dim=(1, 2, 3))
+
+
+def load(clip: StoredClip, frames: int) -> Tensor:
+    """The first frames of a clip: uint8 (T, H, W, 3)."""
+    count, *size = clip.shape
+    height, width = (min(side, LARGEST) for side in size)
+    top, left = (size[0] - height) // 2, (size[1] - width) // 2
+    return clip.read(range(min(frames, count)), top, left, height, width).cpu()
+
+
+def draw(model: ImageModel, clip: StoredClip, quality: int, frames: int) -> dict[str, Tensor]:
+    """Original, reconstruction, flow and scale field of a clip's first frames, at most four."""
+    device = next(model.parameters()).device
+    x = load(clip, min(frames, 4)).to(device).permute(0, 3, 1, 2).float().div(255)
+    output = model(x[None], torch.tensor([float(quality)], device=device))
+    pictures = {"original": x.cpu(), "reconstruction": output.x_hat[0].float().cpu()}
+    if output.flow is not None:
+        pictures["flow"] = flow_picture(output.flow[0, :, :2])
+        pictures["scale"] = scale_picture(output.flow[0, :, 2])
+    return pictures
