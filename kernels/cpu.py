@@ -3,6 +3,7 @@
 import ctypes
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -44,38 +45,90 @@ def forward(
     delta_bias: Tensor | None,
     delta_softplus: bool,
 ) -> Tensor:
+    """The general scan (shapes in dispatch.py)."""
+    if not u.numel():
+        return torch.empty_like(u)
+    inputs = _prepare(u, delta, A, B, C, D, delta_bias)
+    y = _like(u, inputs[0])
+    _library.forward(*_arguments(inputs, delta_softplus, 1), _strides(y, 1), y.data_ptr())
+    return _as(u, y)
+
+
+def backward(
+    dy: Tensor,
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    delta_bias: Tensor | None,
+    delta_softplus: bool,
+) -> tuple[Tensor | None, ...]:
+    """The gradient of every tensor argument, None for one that is None."""
+    if not u.numel():
+        return tuple(None if x is None else torch.zeros_like(x) for x in (u, delta, A, B, C, D, delta_bias))
+    inputs = _prepare(u, delta, A, B, C, D, delta_bias)
+    u_, delta_, A_, B_ = inputs[:4]
+    dy = _channels_last(dy, u_.dtype)
+    du, ddelta = _like(u, u_), _like(delta, delta_)
+    batch, directions, groups, states, height, width = B.shape
+    slices = _slices(batch, groups, u.shape[1], 8 if u.dtype == torch.float64 else 16)
+    dB, dC = (B_.new_empty(slices, batch, directions, groups, height, width, states) for _ in range(2))
+    dA = A_.new_empty(batch, *A.shape)
+    dbias, dD = (A_.new_empty(batch, *A.shape[:2]) for _ in range(2))
+    _library.backward(
+        *_arguments(inputs, delta_softplus, slices),
+        _strides(dy, 1),
+        _strides(du, 1),
+        _strides(ddelta, 2),
+        tuple(x.data_ptr() for x in (dy, du, ddelta, dA, dB, dC, dD, dbias)),
+    )
+    return (
+        _as(u, du),
+        _as(delta, ddelta),
+        _as(A, dA.sum(0)),
+        _as(B, dB.sum(0).movedim(-1, -3)),
+        _as(C, dC.sum(0).movedim(-1, -3)),
+        None if D is None else _as(D, dD.sum(0)),
+        None if delta_bias is None else _as(delta_bias, dbias.sum(0)),
+    )
+
+
+def _slices(batch: int, groups: int, channels: int, block: int) -> int:
+    """How many parts the channels of a group are cut into, so that 16 units can run at once: a rule that does not
+    know the number of threads, since the order of the sums in dB and dC depends on it."""
+    return max(1, min(4, 16 // (batch * groups), -(-(channels // groups) // block)))
+
+
+def _prepare(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, *parameters: Tensor | None) -> list[Any]:
+    """Every tensor in the type and layout that the C code takes; most often none is copied."""
     dtype = torch.float64 if u.dtype == torch.float64 else torch.float32
-    u_, delta, B, C = (_channels_last(x, dtype) for x in (u, delta, B, C))
-    A, D, delta_bias = (None if x is None else x.to(dtype).contiguous() for x in (A, D, delta_bias))
-    y = torch.empty_like(u)
-    out = y if _is_channels_last(y, dtype) else torch.empty_like(u_)
-    batch, directions, groups, states = B.shape[:4]
-    channels, height, width = u.shape[1:]
-    if u.numel() == 0:
-        return y
-    w = -1 if width > 1 else -2
-    su, sd, sB, sC, sy = u_.stride(), delta.stride(), B.stride(), C.stride(), out.stride()
-    _library.forward(
+    maps = [_channels_last(x, dtype) for x in (u, delta, B, C)]
+    A, *parameters = (None if x is None else x.to(dtype).contiguous() for x in (A, *parameters))
+    return [*maps[:2], A, *maps[2:], *parameters]
+
+
+def _arguments(inputs: list[Any], delta_softplus: bool, slices: int) -> tuple[Any, ...]:
+    u, delta, A, B, C, D, delta_bias = inputs
+    return (
         _best,
-        dtype == torch.float64,
+        u.dtype == torch.float64,
         torch.get_num_threads(),
         delta_softplus,
-        (batch, directions, groups, channels, height, width, states),
-        (su[0], su[w]),
-        (sd[0], sd[1], sd[w]),
-        (sB[0], sB[1], sB[2], sB[w]),
-        (sC[0], sC[1], sC[2], sC[w]),
-        (sy[0], sy[w]),
-        u_.data_ptr(),
-        delta.data_ptr(),
-        A.data_ptr(),
-        B.data_ptr(),
-        C.data_ptr(),
-        0 if D is None else D.data_ptr(),
-        0 if delta_bias is None else delta_bias.data_ptr(),
-        out.data_ptr(),
+        (*B.shape[:3], *u.shape[1:], B.shape[3], slices),
+        _strides(u, 1),
+        _strides(delta, 2),
+        _strides(B, 3),
+        _strides(C, 3),
+        tuple(0 if x is None else x.data_ptr() for x in inputs),
     )
-    return y if out is y else y.copy_(out)
+
+
+def _strides(x: Tensor, leading: int) -> tuple[int, ...]:
+    """Those of the leading dimensions, and the one from position to position."""
+    stride = x.stride()
+    return *stride[:leading], stride[-1] if x.shape[-1] > 1 else stride[-2]
 
 
 def _is_channels_last(x: Tensor, dtype: torch.dtype) -> bool:
@@ -95,4 +148,15 @@ def _channels_last(x: Tensor, dtype: torch.dtype) -> Tensor:
     return x.movedim(-3, -1).to(dtype).contiguous().movedim(-1, -3)
 
 
-from .reference import backward  # noqa: E402, F401
+def _like(x: Tensor, prepared: Tensor) -> Tensor:
+    """Memory for a result with x's layout where the C code can write that, else with that of the prepared x."""
+    result = torch.empty_like(x)
+    return result if _is_channels_last(result, prepared.dtype) else torch.empty_like(prepared)
+
+
+def _as(x: Tensor, result: Tensor) -> Tensor:
+    """The result in x's type and layout."""
+    target = torch.empty_like(x)
+    if target.dtype == result.dtype and target.stride() == result.stride():
+        return result
+    return target.copy_(result)

@@ -3,6 +3,8 @@
 
 #include "scan_forward.h"
 
+#include "scan_backward.h"
+
 #undef REAL
 #undef VEC
 #undef INTEGERS
@@ -10,6 +12,6 @@
 #undef BROADCAST
 #undef EXP_SCALE
 #undef BLOCK
-#undef VECTORS
+#undef VECTOR_BYTES
 #undef DOUBLE
 #undef SUFFIX

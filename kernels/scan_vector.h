@@ -1,7 +1,7 @@
 /* A vector of LANES numbers of type REAL, and exp and softplus on it.
  *
- * Included once per instruction set and type. The includer sets VECTOR_BYTES (64: AVX-512, 32: AVX2 with FMA, 16:
- * whatever 128-bit vectors the compiler finds, 0: plain C), DOUBLE (0 or 1) and the suffix of FN.
+ * Included once per instruction set and type. The includer sets DOUBLE (0 or 1), LANES (so that a vector has 64 bytes:
+ * AVX-512, 32: AVX2 with FMA, 16: whatever the compiler finds for it; 1 lane: plain C) and the suffix of FN.
  * Vectors of GNU C take the operators of plain numbers, so one source serves them all.
  */
 #if DOUBLE
@@ -15,11 +15,12 @@ typedef int32_t FN(integer);
 #define VEC FN(vector)
 #define INTEGERS FN(integers)
 
-#if VECTOR_BYTES
+#define VECTOR_BYTES (LANES * (DOUBLE ? 8 : 4))
+
+#if LANES > 1
 typedef REAL VEC __attribute__((vector_size(VECTOR_BYTES)));
 typedef REAL FN(unaligned) __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(REAL)), may_alias));
 typedef FN(integer) INTEGERS __attribute__((vector_size(VECTOR_BYTES)));
-#define LANES ((int)(VECTOR_BYTES / sizeof(REAL)))
 INLINE VEC FN(load)(const REAL *p) { return *(const FN(unaligned) *)p; }
 INLINE void FN(store)(REAL *p, VEC x) { *(FN(unaligned) *)p = x; }
 INLINE INTEGERS FN(bits)(VEC x) { return (INTEGERS)x; }
@@ -31,7 +32,6 @@ INLINE VEC FN(select)(INTEGERS mask, VEC x, VEC y) {
 #else
 typedef REAL VEC;
 typedef FN(integer) INTEGERS;
-#define LANES 1
 INLINE VEC FN(load)(const REAL *p) { return *p; }
 INLINE void FN(store)(REAL *p, VEC x) { *p = x; }
 INLINE INTEGERS FN(bits)(VEC x) { INTEGERS i; memcpy(&i, &x, sizeof i); return i; }
@@ -177,13 +177,40 @@ INLINE VEC FN(log1p)(VEC z) {
 }
 #endif
 
-/* log(1 + exp(x)), and its derivative where asked for. */
+/* log(1 + exp(x)) */
 INLINE VEC FN(softplus)(VEC x) {
     VEC z = FN(exp_scaled)(FN(absolute)(x) * -(REAL)EXP_SCALE);
-    return FN(log1p)(z) + FN(select)(x > (REAL)0, x, BROADCAST(0));
+    return FN(log1p)(z) + FN(max)(x, BROADCAST(0));
 }
 
-INLINE VEC FN(sigmoid)(VEC x) {
+/* The same, and its derivative 1 / (1 + exp(-x)). */
+INLINE VEC FN(softplus_and_slope)(VEC x, VEC *slope) {
     VEC z = FN(exp_scaled)(FN(absolute)(x) * -(REAL)EXP_SCALE);
-    return FN(select)(x < (REAL)0, z, BROADCAST(1)) / (z + (REAL)1);
+    *slope = FN(select)(x < (REAL)0, z, BROADCAST(1)) / (z + (REAL)1);
+    return FN(log1p)(z) + FN(max)(x, BROADCAST(0));
+}
+
+/* The sums over the lanes of LANES vectors, which lie one after the other in memory: lane i is that of vector i.
+ * Each round adds neighbouring lanes of two vectors and puts the results into one. */
+#if LANES > 1
+#ifdef __clang__
+#define PICK(x, y, ...) __builtin_shufflevector(x, y, __VA_ARGS__)
+#else
+#define PICK(x, y, ...) __builtin_shuffle(x, y, (INTEGERS){__VA_ARGS__})
+#endif
+#define EVERY_SECOND_2(i) i, i + 2
+#define EVERY_SECOND_4(i) EVERY_SECOND_2(i), EVERY_SECOND_2(i + 4)
+#define EVERY_SECOND_8(i) EVERY_SECOND_4(i), EVERY_SECOND_4(i + 8)
+#define EVERY_SECOND_16(i) EVERY_SECOND_8(i), EVERY_SECOND_8(i + 16)
+#define EVERY_SECOND(i) JOIN(EVERY_SECOND_, LANES)(i)
+#endif
+INLINE VEC FN(sum_lanes)(const REAL *vectors) {
+    VEC x[LANES];
+    for (int i = 0; i < LANES; i++) x[i] = FN(load)(vectors + i * LANES);
+#if LANES > 1
+    for (int half = LANES / 2; half > 0; half /= 2)
+        for (int i = 0; i < half; i++)
+            x[i] = PICK(x[2 * i], x[2 * i + 1], EVERY_SECOND(0)) + PICK(x[2 * i], x[2 * i + 1], EVERY_SECOND(1));
+#endif
+    return x[0];
 }

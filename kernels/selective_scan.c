@@ -25,42 +25,66 @@
 #define UNROLL
 #endif
 
-#define CHUNK 64 /* steps whose intermediate values stay in the first-level cache */
+/* Steps whose intermediate values stay in the first-level cache. */
+#define CHUNK 64
+#define BACKWARD_CHUNK 32
 
-/* One scan. A position is row * width + column; strides are in elements, those of delta, B and C over (batch,
- * direction, position) and (batch, direction, group, position), those of u and y over (batch, position). Channels,
- * and the states in B and C, have stride 1; A, D and delta_bias are contiguous. */
+/* One scan. A position is row * width + column; strides are in elements, those of delta over (batch, direction,
+ * position), of B and C over (batch, direction, group, position), of the others over (batch, position). Channels, and
+ * the states in B and C, have stride 1; the rest is contiguous: A (K, D, N), D and delta_bias (K, D), dB and dC
+ * (slices, batch, K, G, positions, N), dA (batch, K, D, N), dbias and dD (batch, K, D). */
 struct scan {
-    int64_t batch, directions, groups, channels, height, width, states;
+    int64_t batch, directions, groups, channels, height, width, states, slices;
     int softplus;
-    const void *u, *delta, *A, *B, *C, *D, *delta_bias;
-    void *y;
+    const void *u, *delta, *A, *B, *C, *D, *delta_bias, *dy;
+    void *y, *du, *ddelta, *dA, *dB, *dC, *dD, *dbias;
     int64_t u_stride[2], delta_stride[3], B_stride[4], C_stride[4], y_stride[2];
+    int64_t dy_stride[2], du_stride[2], ddelta_stride[3];
 };
 
+/* A piece of work for one thread: `count` channels of a sample that share a group of B and C. */
 struct unit {
-    int64_t batch, group, channel, count;
+    int64_t batch, group, slice, channel, count;
 };
 
-static int64_t units_per_group(const struct scan *s, int64_t block) {
-    return (s->channels / s->groups + block - 1) / block;
-}
+static int64_t group_size(const struct scan *s) { return s->channels / s->groups; }
 
-/* Units are numbered by sample, group of B and C, and block of channels within the group. */
-static struct unit locate_unit(const struct scan *s, int64_t unit, int64_t block) {
-    int64_t per_group = units_per_group(s, block), size = s->channels / s->groups;
-    int64_t first = unit % per_group * block, group = unit / per_group % s->groups;
-    struct unit at = {unit / per_group / s->groups, group, group * size + first, size - first < block ? size - first : block};
+static int64_t blocks_per_group(const struct scan *s, int64_t block) { return (group_size(s) + block - 1) / block; }
+
+/* The forward scan's units: a block of channels each. */
+static struct unit locate_block(const struct scan *s, int64_t unit, int64_t block) {
+    int64_t blocks = blocks_per_group(s, block), first = unit % blocks * block, left = group_size(s) - first;
+    struct unit at = {.batch = unit / blocks / s->groups, .group = unit / blocks % s->groups};
+    at.channel = at.group * group_size(s) + first;
+    at.count = left < block ? left : block;
     return at;
 }
 
-/* Where the steps start ... start + length of a direction lie in the map. */
-static void set_positions(const struct scan *s, int64_t direction, int64_t start, int length, int64_t *position) {
-    int64_t total = s->height * s->width, sign = direction % 2 ? -1 : 1;
+/* The backward scan's units: each group's blocks in `slices` parts. */
+static struct unit locate_slice(const struct scan *s, int64_t unit, int64_t block) {
+    int64_t blocks = blocks_per_group(s, block);
+    struct unit at = {.batch = unit / s->slices / s->groups, .group = unit / s->slices % s->groups};
+    at.slice = unit % s->slices;
+    int64_t first = at.slice * blocks / s->slices * block, end = (at.slice + 1) * blocks / s->slices * block;
+    at.channel = at.group * group_size(s) + first;
+    at.count = (end < group_size(s) ? end : group_size(s)) - first;
+    return at;
+}
+
+static int64_t largest_slice(const struct scan *s, int64_t block) {
+    return (blocks_per_group(s, block) + s->slices - 1) / s->slices;
+}
+
+static int64_t chunk_count(const struct scan *s, int64_t chunk) { return (s->height * s->width + chunk - 1) / chunk; }
+
+/* Where the steps of a chunk lie in the map; returns how many there are. */
+static int set_positions(const struct scan *s, int64_t direction, int64_t i, int64_t chunk, int64_t *position) {
+    int64_t total = s->height * s->width, start = i * chunk, sign = direction % 2 ? -1 : 1;
+    int length = (int)(total - start < chunk ? total - start : chunk);
     int64_t at = sign > 0 ? start : total - 1 - start;
     if (direction < 2) {
         for (int t = 0; t < length; t++) position[t] = at + sign * t;
-        return;
+        return length;
     }
     int64_t row = at % s->height, column = at / s->height;
     for (int t = 0; t < length; t++) {
@@ -69,65 +93,85 @@ static void set_positions(const struct scan *s, int64_t direction, int64_t start
         if (row == s->height) row = 0, column++;
         if (row < 0) row = s->height - 1, column--;
     }
+    return length;
 }
 
 #define JOIN_(a, b) a##b
 #define JOIN(a, b) JOIN_(a, b)
 #define FN(name) JOIN(name, SUFFIX)
 
+/* Inlines CALL for the number of states that is left, at most GROUP, as a constant. */
+#define CASE(count, CALL) case count: CALL(count); break;
+#define SWITCH_STATES(left, CALL)                                             \
+    switch ((left) < GROUP ? (left) : GROUP) {                                \
+        CASE(1, CALL) CASE(2, CALL) CASE(3, CALL) CASE(4, CALL) CASES_TO_8(CALL) \
+    }
+
 #ifdef X86
+#define GROUP 8 /* states at a time: what 32 registers hold */
+#define CASES_TO_8(CALL) CASE(5, CALL) CASE(6, CALL) CASE(7, CALL) CASE(8, CALL)
 #pragma GCC push_options
 #pragma GCC target("avx512f,avx512dq,avx512bw,avx512vl,avx2,fma")
-#define VECTOR_BYTES 64
-#define GROUP 8
 #define DOUBLE 0
+#define LANES 16
 #define SUFFIX _avx512_float
 #include "scan_kernels.h"
 #define DOUBLE 1
+#define LANES 8
 #define SUFFIX _avx512_double
 #include "scan_kernels.h"
-#undef VECTOR_BYTES
-#undef GROUP
 #pragma GCC pop_options
+#undef GROUP
+#undef CASES_TO_8
+#endif
 
+#define GROUP 4 /* what 16 registers hold */
+#define CASES_TO_8(CALL)
+#ifdef X86
 #pragma GCC push_options
 #pragma GCC target("avx2,fma")
-#define VECTOR_BYTES 32
-#define GROUP 4
 #define DOUBLE 0
+#define LANES 8
 #define SUFFIX _avx2_float
 #include "scan_kernels.h"
 #define DOUBLE 1
+#define LANES 4
 #define SUFFIX _avx2_double
 #include "scan_kernels.h"
-#undef VECTOR_BYTES
-#undef GROUP
 #pragma GCC pop_options
 #endif
 
 #ifdef __GNUC__
-#define VECTOR_BYTES 16
+#define FLOATS 4
+#define DOUBLES 2
 #else
-#define VECTOR_BYTES 0
+#define FLOATS 1
+#define DOUBLES 1
 #endif
-#define GROUP 4
 #define DOUBLE 0
+#define LANES FLOATS
 #define SUFFIX _baseline_float
 #include "scan_kernels.h"
 #define DOUBLE 1
+#define LANES DOUBLES
 #define SUFFIX _baseline_double
 #include "scan_kernels.h"
 
 struct kernels {
     const char *name;
+    int64_t block;
     void (*forward)(const struct scan *, int64_t, void *);
     size_t (*forward_scratch)(const struct scan *);
-    int64_t block;
+    void (*backward)(const struct scan *, int64_t, void *);
+    size_t (*backward_scratch)(const struct scan *);
 };
 
 /* By instruction set, best first; of each the float and the double kernels. */
-#define KERNELS(isa) {{#isa, forward_unit_##isa##_float, forward_scratch_##isa##_float, 16}, \
-                      {#isa, forward_unit_##isa##_double, forward_scratch_##isa##_double, 8}}
+#define KERNELS(isa)                                                                    \
+    {{#isa, 16, forward_unit_##isa##_float, forward_scratch_##isa##_float,              \
+      backward_unit_##isa##_float, backward_scratch_##isa##_float},                     \
+     {#isa, 8, forward_unit_##isa##_double, forward_scratch_##isa##_double,             \
+      backward_unit_##isa##_double, backward_scratch_##isa##_double}}
 static const struct kernels KERNEL_TABLE[][2] = {
 #ifdef X86
     KERNELS(avx512),
@@ -173,41 +217,70 @@ static int run_units(const struct scan *s, void (*work)(const struct scan *, int
     return complete;
 }
 
-static int read_strides(PyObject *tuple, int64_t *strides, int count) {
+static int read_integers(PyObject *tuple, int64_t *out, int count) {
     if (!PyTuple_Check(tuple) || PyTuple_GET_SIZE(tuple) != count) {
-        PyErr_SetString(PyExc_TypeError, "a tuple of strides has the wrong length");
+        PyErr_Format(PyExc_TypeError, "expected a tuple of %d integers", count);
         return 0;
     }
-    for (int i = 0; i < count; i++) strides[i] = PyLong_AsLongLong(PyTuple_GET_ITEM(tuple, i));
+    for (int i = 0; i < count; i++) out[i] = PyLong_AsLongLong(PyTuple_GET_ITEM(tuple, i));
     return !PyErr_Occurred();
 }
 
-/* forward(isa, double, threads, softplus, shape, strides of u, delta, B, C and y, addresses) */
-static PyObject *forward(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
-    (void)module;
-    if (nargs != 18) {
-        PyErr_SetString(PyExc_TypeError, "forward takes 18 arguments");
+/* What forward and backward have in common: (instruction set, double, threads, softplus, shape with slices,
+ * strides of u, delta, B, C, then a tuple of addresses u, delta, A, B, C, D, delta_bias). */
+static const struct kernels *read_scan(PyObject *const *args, struct scan *s, int *threads) {
+    int64_t shape[8], address[7], isa = PyLong_AsLongLong(args[0]);
+    int is_double = PyObject_IsTrue(args[1]);
+    *threads = (int)PyLong_AsLong(args[2]);
+    s->softplus = PyObject_IsTrue(args[3]);
+    if (PyErr_Occurred() || !read_integers(args[4], shape, 8) || !read_integers(args[5], s->u_stride, 2) ||
+        !read_integers(args[6], s->delta_stride, 3) || !read_integers(args[7], s->B_stride, 4) ||
+        !read_integers(args[8], s->C_stride, 4) || !read_integers(args[9], address, 7))
+        return NULL;
+    if (isa < 0 || isa >= INSTRUCTION_SETS) {
+        PyErr_SetString(PyExc_ValueError, "no such instruction set");
         return NULL;
     }
+    s->batch = shape[0], s->directions = shape[1], s->groups = shape[2], s->channels = shape[3];
+    s->height = shape[4], s->width = shape[5], s->states = shape[6], s->slices = shape[7];
+    s->u = (void *)address[0], s->delta = (void *)address[1], s->A = (void *)address[2], s->B = (void *)address[3];
+    s->C = (void *)address[4], s->D = (void *)address[5], s->delta_bias = (void *)address[6];
+    return &KERNEL_TABLE[isa][is_double];
+}
+
+/* forward(..., strides of y, address of y) */
+static PyObject *forward(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
+    (void)module;
     struct scan s = {0};
-    int64_t shape[7];
-    int isa = (int)PyLong_AsLong(args[0]), is_double = PyObject_IsTrue(args[1]), threads = (int)PyLong_AsLong(args[2]);
-    s.softplus = PyObject_IsTrue(args[3]);
-    if (!read_strides(args[4], shape, 7) || !read_strides(args[5], s.u_stride, 2) ||
-        !read_strides(args[6], s.delta_stride, 3) || !read_strides(args[7], s.B_stride, 4) ||
-        !read_strides(args[8], s.C_stride, 4) || !read_strides(args[9], s.y_stride, 2))
-        return NULL;
-    memcpy(&s.batch, shape, sizeof shape);
-    void *address[8];
-    for (int i = 0; i < 8; i++) address[i] = PyLong_AsVoidPtr(args[10 + i]);
+    int threads, complete;
+    if (nargs != 12) return PyErr_Format(PyExc_TypeError, "forward takes 12 arguments, not %zd", nargs);
+    const struct kernels *kernels = read_scan(args, &s, &threads);
+    if (!kernels || !read_integers(args[10], s.y_stride, 2)) return NULL;
+    s.y = PyLong_AsVoidPtr(args[11]);
     if (PyErr_Occurred()) return NULL;
-    s.u = address[0], s.delta = address[1], s.A = address[2], s.B = address[3], s.C = address[4];
-    s.D = address[5], s.delta_bias = address[6], s.y = address[7];
-    const struct kernels *kernels = &KERNEL_TABLE[isa][is_double];
-    int64_t units = s.batch * s.groups * units_per_group(&s, kernels->block);
-    int complete;
+    int64_t units = s.batch * s.groups * blocks_per_group(&s, kernels->block);
     Py_BEGIN_ALLOW_THREADS
     complete = run_units(&s, kernels->forward, units, kernels->forward_scratch(&s), threads);
+    Py_END_ALLOW_THREADS
+    if (!complete) return PyErr_NoMemory();
+    Py_RETURN_NONE;
+}
+
+/* backward(..., strides of dy, du and ddelta, addresses of dy, du, ddelta, dA, dB, dC, dD, dbias) */
+static PyObject *backward(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
+    (void)module;
+    struct scan s = {0};
+    int64_t address[8];
+    int threads, complete;
+    if (nargs != 14) return PyErr_Format(PyExc_TypeError, "backward takes 14 arguments, not %zd", nargs);
+    const struct kernels *kernels = read_scan(args, &s, &threads);
+    if (!kernels || !read_integers(args[10], s.dy_stride, 2) || !read_integers(args[11], s.du_stride, 2) ||
+        !read_integers(args[12], s.ddelta_stride, 3) || !read_integers(args[13], address, 8))
+        return NULL;
+    s.dy = (void *)address[0], s.du = (void *)address[1], s.ddelta = (void *)address[2], s.dA = (void *)address[3];
+    s.dB = (void *)address[4], s.dC = (void *)address[5], s.dD = (void *)address[6], s.dbias = (void *)address[7];
+    Py_BEGIN_ALLOW_THREADS
+    complete = run_units(&s, kernels->backward, s.batch * s.groups * s.slices, kernels->backward_scratch(&s), threads);
     Py_END_ALLOW_THREADS
     if (!complete) return PyErr_NoMemory();
     Py_RETURN_NONE;
@@ -226,6 +299,7 @@ static PyObject *instruction_sets(PyObject *module, PyObject *unused) {
 
 static PyMethodDef METHODS[] = {
     {"forward", (PyCFunction)(void (*)(void))forward, METH_FASTCALL, NULL},
+    {"backward", (PyCFunction)(void (*)(void))backward, METH_FASTCALL, NULL},
     {"instruction_sets", instruction_sets, METH_NOARGS, "Those of this processor, best first: {name: number}."},
     {NULL, NULL, 0, NULL},
 };
