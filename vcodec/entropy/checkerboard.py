@@ -57,7 +57,7 @@ class _PassHeads(nn.Module):
         self.join = nn.Conv2d(width + condition_channels, width, 1)
         self.first_out = nn.Conv2d(width, latents, 1)
         self.context = nn.Sequential(
-            nn.Conv2d(latents, latents, 5, padding=2, groups=latents), nn.Conv2d(latents, width, 1)
+            nn.Conv2d(latents, width, 1), nn.LeakyReLU(0.1), nn.Conv2d(width, width, 3, padding=1)
         )
         self.second_hidden = nn.Conv2d(2 * width, width, 1)
         self.second_out = nn.Conv2d(width, latents, 1)

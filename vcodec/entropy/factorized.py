@@ -1,5 +1,7 @@
 """The learned prior of the hyper latents: one univariate density a channel, in a bank over the quality levels."""
 
+import itertools
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -31,7 +33,7 @@ class FactorizedPrior(nn.Module):
         self.matrices = nn.ParameterList()
         self.biases = nn.ParameterList()
         self.factors = nn.ParameterList()
-        for i, (inner, outer) in enumerate(zip(widths, widths[1:], strict=False)):
+        for i, (inner, outer) in enumerate(itertools.pairwise(widths)):
             start = float(np.log(np.expm1(1 / scale / outer)))
             self.matrices.append(nn.Parameter(torch.full((rows, outer, inner), start)))
             self.biases.append(nn.Parameter(torch.empty(rows, outer, 1).uniform_(-0.5, 0.5)))

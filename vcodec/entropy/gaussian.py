@@ -59,7 +59,9 @@ def gaussian_tables() -> FrequencyTables:
     """The frequency tables of the 64 levels: data of the format, read from the package, never recomputed."""
     with np.load(Path(__file__).parent / "gaussian_tables.npz") as stored:
         return FrequencyTables(
-            stored["cdf"].astype(np.uint32), stored["row_start"].astype(np.int32), stored["minimum"].astype(np.int32)
+            stored["cdf"].astype(np.uint32),
+            stored["row_start"].astype(np.int32),
+            stored["minimum"].astype(np.int32),
         )
 
 

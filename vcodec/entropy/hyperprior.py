@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
-
 import torch
 from torch import Tensor, nn
 
 from ..layers.gains import interpolate_levels, level_weights
-from ..layers.transform import Analysis, Synthesis
+from ..layers.transform import Analysis, Synthesis, full_precision
 from .coders import EntropyCoder
 from .config import EntropyConfig
 from .factorized import FactorizedPrior
@@ -36,7 +33,7 @@ class EntropyModel(nn.Module):
     def code(self, coder: EntropyCoder, y: Tensor | None, shape: tuple[int, ...], quality: Tensor,
              condition: Tensor | None = None) -> Tensor:  # fmt: skip
         """y_hat of the given shape (batch, latents, H, W); y is None when decoding."""
-        with _no_autocast(quality):
+        with full_precision(quality):
             z_hat = self._code_hyper_latents(coder, y, shape, quality)
             return self._code_latents(coder, y, z_hat, shape, quality, condition)
 
@@ -72,8 +69,8 @@ class EntropyModel(nn.Module):
 class MeanScaleHyperprior(EntropyModel):
     """Means and scales from z_hat alone, by two separate networks (Minnen et al. 2018; the one of SSF).
 
-        y -> h_a -> z -> round -> h_s_mean -> means  (float32)
-                               -> h_s_scale -> scales (float64 when coding)
+    y -> h_a -> z -> round -> h_s_mean -> means  (float32)
+                           -> h_s_scale -> scales (float64 when coding)
     """
 
     def __init__(self, latents: int, config: EntropyConfig, levels: int = 0, condition_channels: int = 0,
@@ -99,9 +96,3 @@ def run(module: nn.Module, x: Tensor, shape: tuple[int, ...] | None = None) -> T
     """The module on x in the module's own precision, cropped to the height and width of shape."""
     out = module(x.to(next(module.parameters()).dtype))
     return out if shape is None else out[:, :, : shape[2], : shape[3]]
-
-
-@contextlib.contextmanager
-def _no_autocast(like: Tensor) -> Iterator[None]:
-    with torch.autocast(like.device.type, enabled=False):
-        yield

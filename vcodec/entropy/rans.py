@@ -97,7 +97,12 @@ def _functions(use_c: bool | None) -> tuple[Callable, Callable]:
 
 
 def _encode_in_c(
-    state: int, position: int, buffer: np.ndarray, symbols: np.ndarray, rows: np.ndarray, tables: FrequencyTables
+    state: int,
+    position: int,
+    buffer: np.ndarray,
+    symbols: np.ndarray,
+    rows: np.ndarray,
+    tables: FrequencyTables,
 ) -> tuple[int, int]:
     c_state, c_position = ctypes.c_uint32(state), ctypes.c_int64(position)
     _library().rans_encode(

@@ -14,7 +14,12 @@ PLAIN = 1 << 15  # frequency of a plain bit
 
 
 def encode(
-    state: int, position: int, buffer: np.ndarray, symbols: np.ndarray, rows: np.ndarray, tables: FrequencyTables
+    state: int,
+    position: int,
+    buffer: np.ndarray,
+    symbols: np.ndarray,
+    rows: np.ndarray,
+    tables: FrequencyTables,
 ) -> tuple[int, int]:
     """Codes the symbols, last one first, into the buffer's end; gives the new state and position."""
 

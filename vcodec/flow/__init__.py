@@ -3,6 +3,13 @@
 from .config import FlowConfig
 from .motion_search import motion_search
 from .scale_space_flow import Motion, ScaleSpaceFlow
-from .warp import scale_space_volume, scale_space_warp
+from .warp import scale_space_planes, scale_space_warp
 
-__all__ = ["FlowConfig", "Motion", "ScaleSpaceFlow", "motion_search", "scale_space_volume", "scale_space_warp"]
+__all__ = [
+    "FlowConfig",
+    "Motion",
+    "ScaleSpaceFlow",
+    "motion_search",
+    "scale_space_planes",
+    "scale_space_warp",
+]

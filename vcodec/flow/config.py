@@ -8,7 +8,7 @@ from ..layers.transform import TransformConfig
 
 @dataclass(frozen=True)
 class FlowConfig:
-    """planes: blurred planes of the scale-space volume. sigma: blur of the first one.
+    """planes: blurred planes of the scale-space volume. sigma: blur of the first one, 0 for a plain pyramid.
 
     resolution: 1 codes the flow at the frame's own resolution, 4 at a quarter of it (then strides count from there).
     search: start from block matching in the encoder. interpolation: of the sharp plane, bilinear or bicubic.

@@ -57,7 +57,11 @@ class ScaleSpaceFlow(nn.Module):
             field = F.interpolate(field, scale_factor=float(self.config.resolution), mode="bilinear")
         flow = field[:, :, :height, :width]
         prediction = scale_space_warp(
-            reference, flow, self.config.planes, self.config.sigma, self.config.interpolation
+            reference,
+            flow,
+            self.config.planes,
+            sigma=self.config.sigma,
+            interpolation=self.config.interpolation,
         )
         return Motion(prediction, flow, y_hat)
 

@@ -1,47 +1,44 @@
-"""The scale-space volume and the warp (Agustsson et al. 2020, section 3.1)."""
+"""The warp through a scale-space volume (Agustsson et al. 2020, section 3.1)."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 
-def scale_space_volume(x: Tensor, levels: int, sigma: float = 1.5) -> Tensor:
-    """Planes (batch, levels + 1, 3, H, W): x itself, then ever more blurred.
-
-    Plane 1 is x blurred with sigma; each further one is pooled, blurred and brought back once more, so that its
-    blur doubles.
-    """
-    planes, size = [x], x.shape[-2:]
-    current = x
-    for level in range(levels):
-        if level > 0:
-            current = F.avg_pool2d(current, 2, ceil_mode=True, count_include_pad=False)
-        current = gaussian_blur(current, sigma)
-        planes.append(current if level == 0 else _resize(current, size, 2**level))
-    return torch.stack(planes, dim=1)
-
-
-def scale_space_warp(reference: Tensor, flow: Tensor, levels: int, sigma: float = 1.5,
+def scale_space_warp(reference: Tensor, flow: Tensor, levels: int, *, sigma: float = 1.5,
                      interpolation: str = "bilinear") -> Tensor:  # fmt: skip
     """The picture that `flow` predicts from the reference.
 
     reference: (batch, 3, H, W). flow: (batch, 3, H, W): x and y displacement in pixels (the pixel at p is fetched
     from p + displacement), and the scale: 0 is the sharp plane, k the k-th blurred one, linear between, clamped to
-    [0, levels]. Beyond the border the last pixel is repeated. interpolation: of the sharp plane, "bilinear" or
-    "bicubic"; blurred planes are always sampled bilinearly.
+    [0, levels]. Beyond the border the last pixel is repeated. sigma: see `scale_space_planes`. interpolation: of the
+    sharp plane, "bilinear" or "bicubic"; blurred planes are always sampled bilinearly.
     """
-    batch, channels, height, width = reference.shape
     grid = sampling_grid(flow[:, :2])
-    sharp = F.grid_sample(reference, grid, mode=interpolation, padding_mode="border", align_corners=False)
-    if levels == 0:
-        return sharp
-    blurred = scale_space_volume(reference, levels, sigma)[:, 1:].flatten(1, 2)
-    sampled = F.grid_sample(blurred, grid, mode="bilinear", padding_mode="border", align_corners=False)
-    planes = torch.cat([sharp[:, None], sampled.unflatten(1, (levels, channels))], dim=1)
     scale = flow[:, 2:3].clamp(0, levels)
-    steps = torch.arange(levels + 1, device=flow.device, dtype=flow.dtype)[None, :, None, None]
-    weights = (1 - (scale - steps).abs()).clamp_min(0)
-    return (planes * weights[:, :, None]).sum(1)
+    sampled = F.grid_sample(reference, grid, mode=interpolation, padding_mode="border", align_corners=False)
+    prediction = sampled * (1 - scale).clamp_min(0)
+    for k, plane in enumerate(scale_space_planes(reference, levels, sigma), start=1):
+        sampled = F.grid_sample(plane, grid, mode="bilinear", padding_mode="border", align_corners=False)
+        prediction = torch.addcmul(prediction, sampled, (1 - (scale - k).abs()).clamp_min(0))
+    return prediction
+
+
+def scale_space_planes(x: Tensor, levels: int, sigma: float) -> list[Tensor]:
+    """The blurred planes of the scale-space volume, sharpest first.
+
+    With sigma > 0, as published: x blurred; then pooled by two, blurred and enlarged again, once, twice, ... more,
+    each (batch, 3, H, W). With sigma 0, a plain pyramid: x pooled by two, four, ...; sampling enlarges it, at a
+    small part of the time.
+    """
+    planes, current = [], x
+    for level in range(levels):
+        if level > 0 or sigma == 0:
+            current = F.avg_pool2d(current, 2, ceil_mode=True, count_include_pad=False)
+        if sigma > 0:
+            current = gaussian_blur(current, sigma)
+        planes.append(current if level == 0 or sigma == 0 else _enlarge(current, x.shape[-2:], 2**level))
+    return planes
 
 
 def sampling_grid(displacement: Tensor) -> Tensor:
@@ -65,6 +62,6 @@ def gaussian_blur(x: Tensor, sigma: float) -> Tensor:
     return F.conv2d(rows, kernel.view(1, 1, -1, 1).expand(channels, 1, -1, 1), groups=channels)
 
 
-def _resize(x: Tensor, size: torch.Size, factor: int) -> Tensor:
+def _enlarge(x: Tensor, size: torch.Size, factor: int) -> Tensor:
     resized = F.interpolate(x, scale_factor=float(factor), mode="bilinear", align_corners=False)
     return resized[:, :, : size[0], : size[1]]

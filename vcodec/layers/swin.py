@@ -21,7 +21,7 @@ class WindowAttention(nn.Module):
         nn.init.trunc_normal_(self.position_bias, std=0.02)
 
     def forward(self, x: Tensor) -> Tensor:
-        batch, channels, height, width = x.shape
+        batch, _, height, width = x.shape
         size, shift = self.window, self.shift if max(height, width) > self.window else 0
         padding = (0, -width % size, 0, -height % size)
         padded = torch.roll(F.pad(x, padding), (-shift, -shift), (2, 3))

@@ -90,9 +90,11 @@ class Analysis(nn.Module):
         self.shortcut_channels = shortcut_channels
         self.shortcut = None
         if config.shortcut:
-            self.shortcut = nn.Conv2d(shortcut_channels, width, config.stride, config.stride, bias=False)
+            block = config.stride
+            linear = nn.Conv2d(shortcut_channels * block**2, width, 1, bias=False)
             with torch.no_grad():
-                self.shortcut.weight.copy_(dct_analysis_weight(width, shortcut_channels, config.stride))
+                linear.weight.copy_(dct_analysis_weight(width, shortcut_channels, block).flatten(1)[..., None, None])
+            self.shortcut = nn.Sequential(nn.PixelUnshuffle(block), linear)
             _start_at_zero(self.stages[-1])
 
     def forward(self, x: Tensor, quality: Tensor | None = None) -> Tensor:
@@ -102,7 +104,8 @@ class Analysis(nn.Module):
             if i < len(self.modulations) and quality is not None:
                 hidden = self.modulations[i](hidden, quality)
         if self.shortcut is not None:
-            hidden = hidden + self.shortcut(x[:, : self.shortcut_channels])
+            with full_precision(x):
+                hidden = hidden + self.shortcut(x[:, : self.shortcut_channels].float())
         return hidden
 
 
@@ -135,12 +138,17 @@ class Synthesis(nn.Module):
             width = out
         self.shortcut = None
         if config.shortcut:
-            self.shortcut = nn.ConvTranspose2d(config.latents, out_channels, config.stride, config.stride, bias=False)
+            linear = nn.Conv2d(config.latents, out_channels * config.stride**2, 1, bias=False)
             with torch.no_grad():
-                self.shortcut.weight.copy_(dct_analysis_weight(config.latents, out_channels, config.stride))
+                linear.weight.copy_(
+                    dct_analysis_weight(config.latents, out_channels, config.stride).flatten(1).T[..., None, None]
+                )
+            self.shortcut = nn.Sequential(linear, nn.PixelShuffle(config.stride))
             _start_at_zero(self.stages[-1])
 
-    def forward(self, latents: Tensor, quality: Tensor | None = None, conditions: Sequence[Tensor | None] = ()) -> Tensor:
+    def forward(
+        self, latents: Tensor, quality: Tensor | None = None, conditions: Sequence[Tensor | None] = ()
+    ) -> Tensor:
         hidden = latents
         for i, stage in enumerate(self.stages):
             hidden = stage(hidden)
@@ -152,7 +160,8 @@ class Synthesis(nn.Module):
                     hidden = self.modulations[i](hidden, quality)
                 hidden = self.blocks[i](hidden)
         if self.shortcut is not None:
-            hidden = hidden + self.shortcut(latents[:, : self.shortcut.in_channels])
+            with full_precision(latents):
+                hidden = hidden + self.shortcut(latents.float())
         return hidden
 
 
@@ -173,8 +182,8 @@ def make_blocks(config: TransformConfig, channels: int, depth: int, inverse: boo
 
 
 def downsample(in_channels: int, out_channels: int, kernel: int, stride: int, sampling: str) -> nn.Module:
-    """A strided convolution; with "shuffle" and stride over 2, pixels go into channels first."""
-    if sampling == "shuffle" and stride > 2:
+    """A strided convolution; with "shuffle" and a kernel below the stride, pixels go into channels first."""
+    if sampling == "shuffle" and kernel < stride:
         inner = nn.Conv2d(in_channels * stride**2, out_channels, kernel, padding=kernel // 2)
         return nn.Sequential(nn.PixelUnshuffle(stride), inner)
     return nn.Conv2d(in_channels, out_channels, kernel, stride, padding=kernel // 2)
@@ -185,9 +194,12 @@ def upsample(in_channels: int, out_channels: int, kernel: int, stride: int, samp
     if sampling == "shuffle":
         inner = nn.Conv2d(in_channels, out_channels * stride**2, kernel, padding=kernel // 2)
         return nn.Sequential(inner, nn.PixelShuffle(stride)) if stride > 1 else nn.Sequential(inner)
-    return nn.ConvTranspose2d(
-        in_channels, out_channels, kernel, stride, padding=kernel // 2, output_padding=stride - 1
-    )
+    return nn.ConvTranspose2d(in_channels, out_channels, kernel, stride, padding=kernel // 2, output_padding=stride - 1)
+
+
+def full_precision(like: Tensor) -> torch.autocast:
+    """Switches autocast off: linear shortcuts carry most of the signal, which bf16 would round visibly."""
+    return torch.autocast(like.device.type, enabled=False)
 
 
 def _start_at_zero(stage: nn.Module) -> None:

@@ -35,7 +35,9 @@ class ImageModel(nn.Module):
         self.config = config
         self.iframe = ImageCodec(config)
 
-    def code_iframe(self, coder: EntropyCoder, x: Tensor | None, shape: tuple[int, int, int], quality: Tensor) -> Tensor:
+    def code_iframe(
+        self, coder: EntropyCoder, x: Tensor | None, shape: tuple[int, int, int], quality: Tensor
+    ) -> Tensor:
         """x_hat (batch, 3, H, W): what is shown, and the reference of the next frame.
 
         x: (batch, 3, H, W) in [0, 1], None when decoding; shape: (batch, H, W); quality: float (batch,), 0 .. 63.

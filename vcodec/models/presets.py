@@ -53,38 +53,39 @@ def convvc_ssf() -> VideoConfig:
     return _ssf_video("conv")
 
 
-def _small_hyper(latents: int) -> TransformConfig:
+def _small_hyper(width: int, latents: int) -> TransformConfig:
     return TransformConfig(
-        kind="conv", activation="relu", widths=(96, latents), strides=(2, 2), kernels=(3, 3), depths=(1,), sampling="shuffle"
-    )
+        kind="conv", activation="relu", widths=(width, latents), strides=(2, 2), kernels=(3, 3), depths=(1,),
+        sampling="shuffle",
+    )  # fmt: skip
 
 
 def _small_image(kind: str) -> ImageConfig:
     transform = TransformConfig(
-        kind=kind, widths=(64, 128, 192, 320), strides=(4, 2, 2, 1), kernels=(3, 3, 3, 1), depths=(1, 2, 2),
+        kind=kind, widths=(64, 128, 192, 320), strides=(4, 2, 2, 1), kernels=(3, 1, 1, 1), depths=(1, 2, 3),
         sampling="shuffle", shortcut=True, d_state=1, expand=1.0, mlp_ratio=2.0,
     )  # fmt: skip
-    entropy = EntropyConfig(model="checkerboard", hyper=_small_hyper(64), width=128)
+    entropy = EntropyConfig(model="checkerboard", hyper=_small_hyper(80, 64), width=96)
     return ImageConfig(transform, entropy, levels=LEVELS)
 
 
 def _small_video(kind: str) -> VideoConfig:
     flow = TransformConfig(
-        kind=kind, widths=(64, 64, 64), strides=(2, 2, 1), kernels=(3, 3, 1), depths=(1, 1),
+        kind=kind, widths=(64, 64, 64), strides=(2, 2, 1), kernels=(3, 1, 1), depths=(1, 1),
         sampling="shuffle", shortcut=True, d_state=1, expand=1.0, window=4, mlp_ratio=2.0,
     )  # fmt: skip
     residual = TransformConfig(
-        kind=kind, widths=(48, 96, 128, 256), strides=(4, 2, 2, 1), kernels=(3, 3, 3, 1), depths=(0, 2, 1),
+        kind=kind, widths=(48, 96, 128, 256), strides=(4, 2, 2, 1), kernels=(3, 1, 1, 1), depths=(0, 2, 2),
         sampling="shuffle", shortcut=True, d_state=1, expand=1.0, mlp_ratio=2.0,
     )  # fmt: skip
     return VideoConfig(
         iframe=_small_image(kind),
         flow=FlowConfig(
-            flow, EntropyConfig(hyper=_small_hyper(48), step=2.0, span=6.0), planes=3, resolution=4, search=True,
+            flow, EntropyConfig(hyper=_small_hyper(64, 48), step=2.0, span=6.0), planes=2, sigma=0.0, resolution=4, search=True,
             interpolation="bicubic",
         ),
         residual=ResidualConfig(
-            residual, EntropyConfig(model="checkerboard", hyper=_small_hyper(64), width=96), conditional=True
+            residual, EntropyConfig(model="checkerboard", hyper=_small_hyper(80, 64), width=80), conditional=True
         ),
         levels=LEVELS,
     )  # fmt: skip

@@ -42,9 +42,7 @@ def register_model(name: str) -> Callable[[Callable[[], Any]], Callable[[], Any]
 
 def list_models(pattern: str = "*", kind: str | None = None) -> list[str]:
     """Names of the registered models, sorted; pattern with * and ?; kind: image | video | None for both."""
-    return sorted(
-        m.name for m in _REGISTRY.values() if fnmatch.fnmatch(m.name, pattern) and kind in (None, m.kind)
-    )
+    return sorted(m.name for m in _REGISTRY.values() if fnmatch.fnmatch(m.name, pattern) and kind in (None, m.kind))
 
 
 def registered_model(name: str) -> RegisteredModel:
@@ -66,7 +64,9 @@ def model_config(name: str, **overrides: Any) -> ImageConfig | VideoConfig:
     if isinstance(overrides.get("iframe"), str):
         iframe = model_config(overrides["iframe"])
         if not isinstance(iframe, ImageConfig):
-            raise VcodecError(f"'{overrides['iframe']}' is no image codec; choose one of {', '.join(list_models(kind='image'))}")
+            raise VcodecError(
+                f"'{overrides['iframe']}' is no image codec; choose one of {', '.join(list_models(kind='image'))}"
+            )
         overrides["iframe"] = iframe
     try:
         return dataclasses.replace(config, **overrides)

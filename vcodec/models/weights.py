@@ -70,7 +70,12 @@ def save_model(model: ImageModel, path: str | os.PathLike[str], *, half: bool = 
         tensor = tensor.detach().cpu().contiguous()
         tensors[key] = tensor.to(torch.float16 if half else torch.float32) if tensor.is_floating_point() else tensor
     kind = "video" if isinstance(model.config, VideoConfig) else "image"
-    metadata = {"format": FORMAT, "kind": kind, "name": name or model.name, "config": json.dumps(config_to_dict(model.config))}
+    metadata = {
+        "format": FORMAT,
+        "kind": kind,
+        "name": name or model.name,
+        "config": json.dumps(config_to_dict(model.config)),
+    }
     path = Path(path)
     part = path.with_name(path.name + ".part")
     try:
@@ -91,9 +96,13 @@ def load_model(path: str | os.PathLike[str]) -> ImageModel:
             metadata = file.metadata() or {}
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
     except (SafetensorError, OSError) as error:
-        raise VcodecError(f"{path}: this is not a safetensors file ({error}); model files are written by train_video.py") from error
+        raise VcodecError(
+            f"{path}: this is not a safetensors file ({error}); model files are written by train_video.py"
+        ) from error
     if metadata.get("format") != FORMAT or metadata.get("kind") not in KINDS:
-        raise VcodecError(f"{path}: this safetensors file holds no vcodec model; model files are written by train_video.py")
+        raise VcodecError(
+            f"{path}: this safetensors file holds no vcodec model; model files are written by train_video.py"
+        )
     try:
         config = config_from_dict(KINDS[metadata["kind"]], json.loads(metadata["config"]))
         model = build_model(config)

@@ -27,7 +27,7 @@ class ResidualCodec(nn.Module):
         deviations = 0.3 * dct_deviations(transform.latents, 3, self.stride) if transform.shortcut else None
         if config.conditional:
             fine, middle, coarse = config.condition_widths
-            self.condition = _PredictionFeatures(config.condition_widths)
+            self.condition: nn.Module | None = _PredictionFeatures(config.condition_widths)
             self.analysis = Analysis(6, transform, levels)
             self.latent_codec = LatentCodec(transform.latents, config.entropy, levels, deviations, coarse)
             self.synthesis = Synthesis(3, transform, levels, conditions=(coarse, middle, fine))

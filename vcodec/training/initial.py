@@ -1,12 +1,11 @@
 """The model that a run starts with: fresh, or with what fits of another model's weights."""
 
-from pathlib import Path
-
 import torch
 from torch import nn
 
+from ..files import find_model
 from ..errors import VcodecError
-from ..models import ImageModel, create_model, lambda_of_quality, load_model, model_config
+from ..models import ImageModel, create_model, lambda_of_quality, model_config
 from .config import TrainingConfig
 from .objective import quality_of_lambda
 from .schedule import Schedule
@@ -35,8 +34,8 @@ def fitting_schedule(schedule: Schedule, model: ImageModel) -> Schedule:
         video_stages = [stage.name for stage in schedule.stages if stage.kind == "video"]
         if video_stages:
             raise VcodecError(
-                f"stage {video_stages[0]!r} of the schedule {schedule.name!r} trains on video, but the model is an "
-                "image codec: choose another model, or --schedule paper-image"
+                f"stage {video_stages[0]!r} of the schedule {schedule.name!r} trains on video, but the "
+                "model is an image codec: choose another model, or --schedule paper-image"
             )
     if model.variable_rate or any(stage.lmbda is not None for stage in schedule.stages):
         return schedule
@@ -45,9 +44,7 @@ def fitting_schedule(schedule: Schedule, model: ImageModel) -> Schedule:
 
 def load_initial_weights(model: nn.Module, name_or_path: str) -> str:
     """Load matching weights from a model's file or by its name; returns what was taken, in a sentence."""
-    is_file = Path(name_or_path).is_file()
-    other = load_model(name_or_path) if is_file else create_model(name_or_path, pretrained=True)
-    weights = other.state_dict()
+    weights = find_model(name_or_path).state_dict()
     taken, missing = load_matching(model, weights)
     if not taken:
         raise VcodecError(f"{name_or_path}: none of its {len(weights)} tensors fits this model")

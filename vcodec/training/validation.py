@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from ..bitstream import StreamHeader, StreamWriter
-from ..codec import Encoder, decode
+from ..codec import Encoder
+from ..files import decode
 from ..models import ImageModel, lambda_of_quality
 from ..models.weights import weights_hash
 from ..video import Frame, VideoFormat

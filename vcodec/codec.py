@@ -1,0 +1,186 @@
+"""Encoder and decoder: frames to packets and back; the only owner of the group of pictures.
+
+vcodec/files.py codes whole files with them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .bitstream import Packet
+from .entropy.coders import SymbolDecoder, SymbolEncoder
+from .errors import VcodecError
+from .models import ImageModel, VideoModel, lambda_of_quality
+from .models.model import SKIP_FLOW, SKIP_RESIDUAL
+from .video import Frame, VideoFormat, from_rgb, to_rgb
+
+SKIP_ALL = SKIP_FLOW | SKIP_RESIDUAL
+
+
+class Encoder:
+    """Frames in, packets out: every gop_size-th frame an I-frame, the others P-frames.
+
+    Args: model, trained; format of the frames; quality 0 .. 63, higher is better; gop_size, 1 for I-frames only,
+    -1 for a single I-frame at the start; device; arithmetic of the pictures, "fp32" or "bf16".
+    Raises VcodecError for a quality, gop_size or model that can't be used.
+    """
+
+    def __init__(self, model: ImageModel, format: VideoFormat, quality: int = 32, gop_size: int = 12, *,
+                 device: str | torch.device = "cpu", arithmetic: str = "fp32"):  # fmt: skip
+        check_quality(model, quality)
+        self.quality, self.gop_size = quality, check_gop_size(model, gop_size)
+        self.format, self.arithmetic = format, arithmetic
+        self.model = coding_model(model, device)
+        self._device = torch.device(device)
+        self._since_iframe = 0
+        self._reference: Tensor | None = None
+
+    @property
+    def reconstruction(self) -> Frame:
+        """The last frame as a decoder will show it."""
+        assert self._reference is not None, "no frame was encoded yet"
+        return from_rgb(_to_picture(self._reference), self.format, self._pts)
+
+    def encode(self, frame: Frame, *, force_iframe: bool = False) -> Packet:
+        """The packet of the next frame."""
+        if frame.format != self.format:
+            raise VcodecError(f"a frame is {frame.format}, the stream is {self.format}: one stream holds one format")
+        x = _to_tensor(frame, self._device)
+        with coding_context(self._device, self.arithmetic):
+            if self._reference is None or force_iframe or self._since_iframe == self.gop_size:
+                packet = self._encode_iframe(x, frame.pts)
+            else:
+                packet = self._encode_pframe(x, frame.pts)
+        self._since_iframe += 1
+        self._pts = frame.pts
+        return packet
+
+    def _encode_iframe(self, x: Tensor, pts: int) -> Packet:
+        coder = SymbolEncoder()
+        self._reference = self.model.code_iframe(coder, x, (1, *x.shape[-2:]), self._quality())
+        self._since_iframe = 0
+        return Packet("I", self.quality, pts, coder.finish())
+
+    def _encode_pframe(self, x: Tensor, pts: int) -> Packet:
+        """Codes the frame in full, then drops the residual, or everything, where that is the better bargain."""
+        assert isinstance(self.model, VideoModel)
+        assert self._reference is not None
+        reference, weight = self._reference, lambda_of_quality(float(self.quality)) * 255**2 * x[0, 0].numel()
+
+        def cost(x_hat: Tensor, payload: bytes) -> float:
+            return weight * float((x_hat - x).square().mean()) + 8 * len(payload)
+
+        coder = SymbolEncoder()
+        x_hat, motion = self.model.code_pframe(coder, x, reference, self._quality())
+        best = (cost(x_hat, payload := coder.finish()), payload, x_hat, 0)
+        if cost(motion.prediction.clamp(0, 1), b"") < best[0]:
+            coder = SymbolEncoder()
+            x_hat, _ = self.model.code_pframe(coder, x, reference, self._quality(), SKIP_RESIDUAL)
+            best = min(best, (cost(x_hat, payload := coder.finish()), payload, x_hat, SKIP_RESIDUAL), key=_first)
+        best = min(best, (cost(reference, b""), b"", reference, SKIP_ALL), key=_first)
+        _, payload, self._reference, skip = best
+        return Packet("P", self.quality, pts, payload, skip)
+
+    def _quality(self) -> Tensor:
+        return torch.tensor([float(self.quality)], device=self._device)
+
+
+class Decoder:
+    """Packets in, frames out. Begin with an I-frame; a lost packet is bridged by `conceal`.
+
+    Args: model, the one that the stream names; format of the frames; device; arithmetic as in the stream's header.
+    """
+
+    def __init__(self, model: ImageModel, format: VideoFormat, *, device: str | torch.device = "cpu",
+                 arithmetic: str = "fp32"):  # fmt: skip
+        self.model, self.format, self.arithmetic = coding_model(model, device), format, arithmetic
+        self._device = torch.device(device)
+        self._reference: Tensor | None = None
+
+    def decode(self, packet: Packet) -> Frame:
+        """The frame of the next packet. Raises VcodecError when the payload is damaged or an I-frame is missing."""
+        quality = torch.tensor([float(packet.quality)], device=self._device)
+        coder = SymbolDecoder(packet.payload)
+        with coding_context(self._device, self.arithmetic):
+            if packet.frame_type == "I":
+                shape = (1, self.format.height, self.format.width)
+                reference = self.model.code_iframe(coder, None, shape, quality)
+            elif self._reference is None:
+                raise VcodecError("a P-frame comes before any I-frame: decoding can start at an I-frame only")
+            elif packet.skip == SKIP_ALL:
+                reference = self._reference
+            elif isinstance(self.model, VideoModel):
+                reference, _ = self.model.code_pframe(coder, None, self._reference, quality, packet.skip)
+            else:
+                raise VcodecError(f"the stream has P-frames, but '{self.model.name}' is an image codec")
+        coder.finish()
+        self._reference = reference
+        return self.conceal(packet.pts)
+
+    def conceal(self, pts: int) -> Frame:
+        """The last good picture once more (grey if there is none), for a frame that is lost."""
+        if self._reference is None:
+            self._reference = torch.full((1, 3, self.format.height, self.format.width), 0.5, device=self._device)
+        return from_rgb(_to_picture(self._reference), self.format, pts)
+
+    def forget(self) -> None:
+        """Drops the reference: the next packet has to be an I-frame."""
+        self._reference = None
+
+
+def coding_model(model: ImageModel, device: str | torch.device = "cpu") -> ImageModel:
+    """A frozen copy for coding: evaluation mode, channels last, the way to the scales in float64.
+
+    Raises VcodecError for a model without weights.
+    """
+    if not model.has_tables:
+        raise VcodecError(
+            f"model '{model.name}' has no trained weights, so it can't code: give the path of a trained model file"
+        )
+    model = copy.deepcopy(model).eval().requires_grad_(False).to(device)
+    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model.make_exact()
+    return model
+
+
+def check_quality(model: ImageModel, quality: int) -> None:
+    """Raises VcodecError unless the model can code at this quality."""
+    if not 0 <= quality <= 63:
+        raise VcodecError(f"quality {quality} is out of range: it runs from 0 (smallest) to 63 (best)")
+    if not model.variable_rate and quality != model.config.fixed_quality:
+        raise VcodecError(
+            f"model '{model.name}' was made for quality {model.config.fixed_quality} alone: "
+            "choose that one, or a model of variable rate"
+        )
+
+
+def check_gop_size(model: ImageModel, gop_size: int) -> int:
+    """The GOP size to use: an image codec makes I-frames only. Raises VcodecError for 0 and under -1."""
+    if gop_size == 0 or gop_size < -1:
+        raise VcodecError(f"a GOP of {gop_size} frames makes no sense: give 1 or more, or -1 for one I-frame only")
+    return gop_size if isinstance(model, VideoModel) else 1
+
+
+@contextlib.contextmanager
+def coding_context(device: torch.device, arithmetic: str) -> Iterator[None]:
+    """No gradients, and the arithmetic of the pictures."""
+    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=arithmetic == "bf16"):
+        yield
+
+
+def _to_tensor(frame: Frame, device: torch.device) -> Tensor:
+    return torch.from_numpy(to_rgb(frame)).to(device).permute(2, 0, 1)[None]
+
+
+def _to_picture(x_hat: Tensor) -> np.ndarray:
+    return x_hat[0].permute(1, 2, 0).contiguous().cpu().numpy()
+
+
+def _first(candidate: tuple) -> float:
+    return candidate[0]
