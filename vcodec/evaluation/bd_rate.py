@@ -9,6 +9,7 @@ import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import bjontegaard
 
@@ -64,7 +65,7 @@ def _refusal(anchor: Sequence[RatePoint], test: Sequence[RatePoint], overlap: fl
         if len(curve) < FEWEST_POINTS:
             return f"the {name} curve has {len(curve)} points; {FEWEST_POINTS} are needed"
         qualities = _qualities(curve)
-        if any(after <= before for before, after in zip(qualities, qualities[1:], strict=False)):
+        if any(after <= before for before, after in pairwise(qualities)):
             return f"the {name} curve does not rise: more rate without more quality"
     if overlap <= 0:
         return "the curves share no range of quality"

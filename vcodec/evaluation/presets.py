@@ -1,4 +1,4 @@
-"""The protocols under which codecs are compared: how often an I-frame comes, how fast encoders run, how deep pictures are."""
+"""The protocols under which codecs are compared: the distance of I-frames, the encoders' speed, the bit depth."""
 
 from dataclasses import dataclass
 

@@ -1,28 +1,58 @@
 """x264, x265 and SVT-AV1 through PyAV, written to real elementary streams and decoded again from them.
 
-The settings are those of the low-delay comparisons in the literature on learned video codecs: constant rate factor,
-`tune zerolatency`, a fixed distance between I-frames. Three things are made explicit that change results:
+The settings are those of the low-delay comparisons in the literature on learned video codecs: constant rate
+factor, `tune zerolatency`, a fixed distance between I-frames. Three things are made explicit that change results:
 
 - scene-cut I-frames are off, so that every stream has I-frames exactly where the protocol puts them;
 - x264 runs on one thread: with `zerolatency` more threads mean more slices, hence other (and more) bytes;
-- the file is a bare elementary stream with its headers once and without the encoder's text message, the smallest
-  file that decodes; no container is counted.
+- the file is a bare elementary stream with its headers once and without the encoder's text message, the
+  smallest file that decodes; no container is counted.
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 from av.codec.context import Flags
 
 from vcodec.errors import VcodecError
+from vcodec.evaluation.codecs import Codec
+from vcodec.evaluation.meter import Meter
 from vcodec.evaluation.presets import Preset
-from vcodec.video import Frame, VideoFormat
+from vcodec.evaluation.sequences import Source
+from vcodec.video import Frame, VideoFormat, open_video
 
 H264_SEI = 6
+
+
+@dataclass(frozen=True)
+class StandardCodec(Codec):
+    """x264, x265 or svtav1 as one of the codecs that are compared."""
+
+    label: str
+    extension: str
+    preset: Preset
+    threads: int = 1
+
+    def qualities(self, source: Source) -> tuple[int, ...]:
+        return CRF[self.label]
+
+    def command(self, crf: int) -> "EncoderCommand":
+        return COMMANDS[self.label](crf, self.preset, self.threads)
+
+    def settings(self, source: Source, quality: int) -> dict[str, Any]:
+        return asdict(self.command(quality))
+
+    def encode(self, source: Source, quality: int, path: Path, meter: Meter) -> list[int]:
+        frames = meter.excluded(source)
+        return encode_elementary_stream(frames, path, self.command(quality), source.format, source.frame_rate)
+
+    def decode(self, source: Source, quality: int, path: Path, meter: Meter) -> Iterator[Frame]:
+        return decode_elementary_stream(path, source.format)
 
 
 @dataclass(frozen=True)
@@ -44,9 +74,7 @@ def x264_command(crf: int, preset: Preset, threads: int = 1) -> EncoderCommand:
 def x265_command(crf: int, preset: Preset, threads: int = 1) -> EncoderCommand:
     """x265 at a constant rate factor; the number of threads does not change its bytes."""
     keyint = -1 if preset.gop_size is None else preset.gop_size
-    parameters = (
-        f"keyint={keyint}:min-keyint={preset.gop_size or 1}:scenecut=0:pools={threads}:info=0:log-level=error"
-    )
+    parameters = f"keyint={keyint}:min-keyint={preset.gop_size or 1}:scenecut=0:pools={threads}:info=0:log-level=error"
     options = {"preset": preset.speed, "tune": "zerolatency", "crf": str(crf), "x265-params": parameters}
     return EncoderCommand("libx265", options)
 
@@ -66,35 +94,37 @@ CRF = {"x264": (19, 23, 27, 31, 35), "x265": (19, 23, 27, 31, 35), "svtav1": (27
 
 def encode_elementary_stream(
     frames: Iterable[Frame], path: Path, command: EncoderCommand, format: VideoFormat, frame_rate: Fraction
-) -> None:
-    """Encode frames of one format into a bare elementary stream at `path`."""
+) -> list[int]:
+    """Encode frames of one format into a bare elementary stream at `path`; returns the bytes of each frame."""
     encoder = _open_encoder(command, format, frame_rate)
+    packets = _packets(encoder, frames)
     with open(path, "wb") as file:
-        packets = _packets(encoder, frames)
         first = next(packets, None)
         if first is None:
             raise VcodecError(f"{path}: there are no frames to encode.")
-        file.write(encoder.extradata or b"")
-        file.write(_without_leading_sei(first) if command.encoder == "libx264" else first)
-        for packet in packets:
-            file.write(packet)
+        if command.encoder == "libx264":
+            first = _without_leading_sei(first)
+        sizes = [file.write((encoder.extradata or b"") + first)]
+        sizes += [file.write(packet) for packet in packets]
+    return sizes
 
 
-def decode_elementary_stream(path: Path, format: VideoFormat, threads: int = 1) -> Iterator[Frame]:
-    """Decode any file that PyAV opens to frames of `format`, in the order of showing.
+def decode_elementary_stream(path: Path, format: VideoFormat) -> Iterator[Frame]:
+    """Decode a file to frames of `format`, in the order of showing.
 
-    The format says what the planes mean (matrix and range, which elementary streams often leave out); a file whose
-    size, chroma format or bit depth differs from it is refused.
+    The format says what the planes mean: elementary streams often leave out matrix and range.
+
+    Raises:
+        VcodecError: not a video, or its size, chroma format or bit depth is another.
     """
-    try:
-        container = av.open(str(path))
-    except (OSError, av.error.FFmpegError) as error:
-        raise VcodecError(f"{path}: not a video that can be decoded ({error}).") from error
-    with container:
-        stream = container.streams.video[0]
-        stream.codec_context.thread_count = threads
-        for index, picture in enumerate(container.decode(stream)):
-            yield frame_from_picture(picture, index, format, path)
+    with open_video(path) as reader:
+        for index, frame in enumerate(reader):
+            try:
+                yield Frame(frame.planes, index, format)
+            except ValueError as error:
+                found = f"{frame.format.width}x{frame.format.height} {frame.format.pixel_format}"
+                expected = f"{format.width}x{format.height} {format.pixel_format}"
+                raise VcodecError(f"{path}: holds {found}, but its source is {expected}.") from error
 
 
 def packet_sizes(path: Path) -> list[int]:
@@ -124,7 +154,7 @@ def _open_encoder(command: EncoderCommand, format: VideoFormat, frame_rate: Frac
 
 def _packets(encoder: av.VideoCodecContext, frames: Iterable[Frame]) -> Iterator[bytes]:
     for index, frame in enumerate(frames):
-        yield from map(bytes, encoder.encode(picture_from_frame(frame, index)))
+        yield from map(bytes, encoder.encode(_picture_of(frame, index)))
     yield from map(bytes, encoder.encode(None))
 
 
@@ -137,20 +167,10 @@ def _without_leading_sei(packet: bytes) -> bytes:
     return b"\x00" + packet[rest:]
 
 
-def picture_from_frame(frame: Frame, pts: int) -> av.VideoFrame:
+def _picture_of(frame: Frame, pts: int) -> av.VideoFrame:
     picture = av.VideoFrame(frame.format.width, frame.format.height, frame.format.pixel_format)
     for plane, samples in zip(picture.planes, frame.planes, strict=True):
-        rows = np.frombuffer(plane, frame.format.dtype).reshape(plane.height, -1)
+        rows = np.frombuffer(memoryview(plane), frame.format.dtype).reshape(plane.height, -1)
         rows[:, : samples.shape[1]] = samples
     picture.pts = pts
     return picture
-
-
-def frame_from_picture(picture: av.VideoFrame, pts: int, format: VideoFormat, path: Path) -> Frame:
-    if picture.format.name not in (format.pixel_format, format.pixel_format.replace("yuv", "yuvj")):
-        raise VcodecError(f"{path}: decodes to {picture.format.name}, but its source is {format.pixel_format}.")
-    planes = tuple(
-        np.frombuffer(plane, format.dtype).reshape(plane.height, -1)[:, : shape[1]].copy()
-        for plane, shape in zip(picture.planes, format.plane_shapes, strict=True)
-    )
-    return Frame(planes, pts, format)
