@@ -25,8 +25,8 @@ class CheckerboardHyperprior(EntropyModel):
         super().__init__(latents, config, levels, condition_channels, log_scale_start)
         self.mean_synthesis = Synthesis(config.width, config.hyper)
         self.scale_synthesis = Synthesis(config.width, config.hyper)
-        self.mean_head = _PassHeads(latents, config.width, condition_channels)
-        self.scale_head = _PassHeads(latents, config.width, 0)
+        self.mean_head = _PassHeads(latents, config, condition_channels)
+        self.scale_head = _PassHeads(latents, config, 0)
 
     def exact_modules(self) -> list[nn.Module]:
         return [self.scale_synthesis, self.scale_head]
@@ -52,14 +52,15 @@ class CheckerboardHyperprior(EntropyModel):
 class _PassHeads(nn.Module):
     """The two passes' small networks of one parameter; their last layers start at zero."""
 
-    def __init__(self, latents: int, width: int, condition_channels: int):
+    def __init__(self, latents: int, config: EntropyConfig, condition_channels: int):
         super().__init__()
+        width, inner = config.width, config.context_width or config.width
         self.join = nn.Conv2d(width + condition_channels, width, 1)
         self.first_out = nn.Conv2d(width, latents, 1)
         self.context = nn.Sequential(
-            nn.Conv2d(latents, width, 1), nn.LeakyReLU(0.1), nn.Conv2d(width, width, 3, padding=1)
+            nn.Conv2d(latents, inner, 1), nn.LeakyReLU(0.1), nn.Conv2d(inner, inner, 3, padding=1)
         )
-        self.second_hidden = nn.Conv2d(2 * width, width, 1)
+        self.second_hidden = nn.Conv2d(width + inner, width, 1)
         self.second_out = nn.Conv2d(width, latents, 1)
         for layer in (self.first_out, self.second_out):
             nn.init.zeros_(layer.weight)

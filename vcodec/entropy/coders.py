@@ -109,16 +109,18 @@ class SymbolEncoder:
         self, y: Tensor | None, means: Tensor, log_scales: Tensor, mask: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         assert y is not None, "an encoder is given the latents"
-        position, selected = _positions(log_scales, mask)
-        levels = np.floor(position).astype(np.int32)
-        close = np.flatnonzero((np.abs(position - np.round(position)) < GUARD) & (position > 0.5))
-        self._exceptions += [(self._count + int(i), int(levels[i])) for i in close]
-        self._count += position.size
+        where = _selected(mask, log_scales)
+        position = level_position(_take(log_scales, where))
+        nearest = position.round()
+        close = ((position - nearest).abs() < GUARD) & (nearest > 0)
+        levels = _to_numpy(position.floor())
+        self._exceptions += [(self._count + i, int(levels[i])) for i in close.nonzero()[:, 0].tolist()]
+        self._count += levels.size
         coded = levels >= FIRST_CODED_LEVEL
-        symbols = torch.zeros_like(means)
-        all_symbols = _to_numpy(torch.round(y.to(means.dtype) - means).clamp(-(2**30), 2**30))[selected] * coded
-        self._rans.push(all_symbols[coded], levels[coded], gaussian_tables())
-        return _place(symbols, all_symbols, selected, means, mask)
+        residuals = _take(y.to(means.dtype), where) - _take(means, where)
+        symbols = _to_numpy(residuals.round().clamp(-(2**30), 2**30)) * coded
+        self._rans.push(symbols[coded], levels[coded], gaussian_tables())
+        return _place(symbols, where, means, mask)
 
     def finish(self) -> bytes:
         """The frame's bytes: the list of close calls (usually one zero byte), then the symbols."""
@@ -160,16 +162,16 @@ class SymbolDecoder:
     def code_gaussian(
         self, y: Tensor | None, means: Tensor, log_scales: Tensor, mask: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        position, selected = _positions(log_scales, mask)
-        levels = np.floor(position).astype(np.int32)
+        where = _selected(mask, log_scales)
+        levels = _to_numpy(level_position(_take(log_scales, where)).floor())
         for index, level in self._exceptions.items():
-            if 0 <= index - self._count < position.size:
+            if 0 <= index - self._count < levels.size:
                 levels[index - self._count] = level
-        self._count += position.size
+        self._count += levels.size
         coded = levels >= FIRST_CODED_LEVEL
-        all_symbols = np.zeros(position.size, np.int32)
-        all_symbols[coded] = self._rans.pull(levels[coded], gaussian_tables())
-        return _place(torch.zeros_like(means), all_symbols, selected, means, mask)
+        symbols = np.zeros(levels.size, np.int32)
+        symbols[coded] = self._rans.pull(levels[coded], gaussian_tables())
+        return _place(symbols, where, means, mask)
 
     def finish(self) -> None:
         """Raises VcodecError unless the bytes were used up exactly."""
@@ -185,22 +187,23 @@ def _factorized_rows(shape: tuple[int, ...], bank: Tensor) -> np.ndarray:
     return np.repeat(np.arange(channels, dtype=np.int32) + int(bank[0]) * channels, height * width)
 
 
-def _positions(log_scales: Tensor, mask: Tensor | None) -> tuple[np.ndarray, np.ndarray | slice]:
-    """Grid positions of the log-scales that are coded, in channel, row, column order, and where those are."""
-    assert log_scales.dtype == torch.float64, "scales are exact: the entropy path runs in float64"
-    position = level_position(log_scales).reshape(-1)
-    if mask is None:
-        return position.cpu().numpy(), slice(None)
-    selected = mask.expand(log_scales.shape).reshape(-1).nonzero()[:, 0]
-    return position[selected].cpu().numpy(), selected.cpu().numpy()
+def _selected(mask: Tensor | None, like: Tensor) -> Tensor | None:
+    """The flat indices of a mask's positions, in channel, row, column order; None where all are coded."""
+    assert like.dtype == torch.float64, "scales are exact: the entropy path runs in float64"
+    return None if mask is None else mask.expand(like.shape).reshape(-1).nonzero()[:, 0]
 
 
-def _place(
-    symbols: Tensor, values: np.ndarray, selected: np.ndarray | slice, means: Tensor, mask: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    flat = np.zeros(symbols.numel(), np.int32)
-    flat[selected] = values
-    symbols = torch.from_numpy(flat).to(means.device, means.dtype).reshape(means.shape)
+def _take(x: Tensor, where: Tensor | None) -> Tensor:
+    flat = x.reshape(-1)
+    return flat if where is None else flat[where]
+
+
+def _place(values: np.ndarray, where: Tensor | None, means: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    """y_hat and symbols in the shape of means, from the symbols of the selected positions."""
+    symbols = torch.from_numpy(values).to(means.device, means.dtype)
+    if where is not None:
+        symbols = torch.zeros(means.numel(), dtype=means.dtype, device=means.device).index_copy_(0, where, symbols)
+    symbols = symbols.reshape(means.shape)
     y_hat = symbols + means
     return (y_hat if mask is None else y_hat * mask), symbols
 

@@ -1,5 +1,7 @@
 """The warp through a scale-space volume (Agustsson et al. 2020, section 3.1)."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -16,10 +18,10 @@ def scale_space_warp(reference: Tensor, flow: Tensor, levels: int, *, sigma: flo
     """
     grid = sampling_grid(flow[:, :2])
     scale = flow[:, 2:3].clamp(0, levels)
-    sampled = F.grid_sample(reference, grid, mode=interpolation, padding_mode="border", align_corners=False)
+    sampled = sample(reference, grid, interpolation)
     prediction = sampled * (1 - scale).clamp_min(0)
     for k, plane in enumerate(scale_space_planes(reference, levels, sigma), start=1):
-        sampled = F.grid_sample(plane, grid, mode="bilinear", padding_mode="border", align_corners=False)
+        sampled = sample(plane, grid)
         prediction = torch.addcmul(prediction, sampled, (1 - (scale - k).abs()).clamp_min(0))
     return prediction
 
@@ -39,6 +41,15 @@ def scale_space_planes(x: Tensor, levels: int, sigma: float) -> list[Tensor]:
             current = gaussian_blur(current, sigma)
         planes.append(current if level == 0 or sigma == 0 else _enlarge(current, x.shape[-2:], 2**level))
     return planes
+
+
+def sample(x: Tensor, grid: Tensor, interpolation: str = "bilinear") -> Tensor:
+    """grid_sample with the border repeated; a single picture is cut into bands so that every thread has one."""
+    bands = math.gcd(grid.shape[1], torch.get_num_threads()) if len(x) == 1 else 1
+    if bands > 1:
+        x, grid = x.expand(bands, -1, -1, -1), grid.unflatten(1, (bands, -1))[0]
+    sampled = F.grid_sample(x, grid, mode=interpolation, padding_mode="border", align_corners=False)
+    return sampled.transpose(0, 1).flatten(1, 2)[None] if bands > 1 else sampled
 
 
 def sampling_grid(displacement: Tensor) -> Tensor:

@@ -71,7 +71,7 @@ def _small_image(kind: str) -> ImageConfig:
 
 def _small_video(kind: str) -> VideoConfig:
     flow = TransformConfig(
-        kind=kind, widths=(64, 64, 64), strides=(2, 2, 1), kernels=(3, 1, 1), depths=(1, 1),
+        kind=kind, widths=(64, 64, 64), strides=(2, 2, 1), kernels=(3, 1, 1), depths=(0, 2),
         sampling="shuffle", shortcut=True, d_state=1, expand=1.0, window=4, mlp_ratio=2.0,
     )  # fmt: skip
     residual = TransformConfig(
@@ -81,11 +81,18 @@ def _small_video(kind: str) -> VideoConfig:
     return VideoConfig(
         iframe=_small_image(kind),
         flow=FlowConfig(
-            flow, EntropyConfig(hyper=_small_hyper(64, 48), step=2.0, span=6.0), planes=2, sigma=0.0, resolution=4, search=True,
+            flow,
+            EntropyConfig(hyper=_small_hyper(64, 48), step=2.0, span=6.0),
+            planes=2,
+            sigma=0.0,
+            resolution=4,
+            search=True,
             interpolation="bicubic",
         ),
         residual=ResidualConfig(
-            residual, EntropyConfig(model="checkerboard", hyper=_small_hyper(80, 64), width=80), conditional=True
+            residual,
+            EntropyConfig(model="checkerboard", hyper=_small_hyper(56, 64), width=80, context_width=40),
+            conditional=True,
         ),
         levels=LEVELS,
     )  # fmt: skip

@@ -62,9 +62,9 @@ class _PredictionFeatures(nn.Module):
     def __init__(self, widths: tuple[int, int, int]):
         super().__init__()
         fine, middle, coarse = widths
-        self.fine = nn.Sequential(downsample(3, fine, 3, 4, "shuffle"), nn.LeakyReLU(0.1))
-        self.middle = nn.Sequential(downsample(fine, middle, 3, 2, "shuffle"), nn.LeakyReLU(0.1))
-        self.coarse = nn.Sequential(downsample(middle, coarse, 3, 2, "shuffle"), nn.LeakyReLU(0.1))
+        self.fine = nn.Sequential(downsample(3, fine, 1, 4, "shuffle"), nn.LeakyReLU(0.1))
+        self.middle = nn.Sequential(downsample(fine, middle, 1, 2, "shuffle"), nn.LeakyReLU(0.1))
+        self.coarse = nn.Sequential(downsample(middle, coarse, 1, 2, "shuffle"), nn.LeakyReLU(0.1))
 
     def forward(self, prediction: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         fine = self.fine(prediction)
