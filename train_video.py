@@ -1,150 +1,184 @@
 #!/usr/bin/env python3
-"""Train a video or image model; see docs/training.md.
+"""Train a video or image model; docs/training.md tells how.
 
-python train_video.py --videos vimeo_septuplet --images pictures --output runs/default
-torchrun --nproc-per-node 8 train_video.py --videos vimeo_septuplet --schedule paper-video \\
-    --lambda 0.01 --output runs/paper
+  python train_video.py --videos vimeo_septuplet --images pictures --output runs/first
+  python train_video.py --output runs/first --resume
+  torchrun --nproc-per-node 8 train_video.py --videos vimeo_septuplet --model mambavc-ssf \\
+      --schedule paper-video --lambda 0.01 --output runs/paper-0.01
 """
 
 import argparse
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from vcodec.errors import VcodecError
 from vcodec.training import PRESETS, TrainingConfig, load_schedule, train
 
+SCHEDULE_CHANGES = ("batch_size", "lmbda", "distortion")
+
 
 def main(arguments: list[str] | None = None) -> int:
-    options = parse(arguments)
     try:
-        report = train(configure(options))
+        arguments = with_earlier(sys.argv[1:] if arguments is None else arguments)
+        options = create_parser().parse_args(arguments)
+        config = configure(options)
+        remember(arguments, options.output)
+        report = train(config)
     except VcodecError as error:
         print(f"train_video.py: {error}", file=sys.stderr)
         return 1
     ending = (
         "finished" if report.step == report.steps else f"stopped at step {report.step}; go on with --resume"
     )
-    print(f"{options.output}: {ending}; {report.skipped} non-finite batches left out")
+    print(f"{options.output}: {ending}; non-finite batches left out: {report.skipped}")
     return 0
 
 
-def parse(arguments: list[str] | None) -> argparse.Namespace:
+def create_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    data = parser.add_argument_group("data")
-    data.add_argument(
+    add_data_options(parser.add_argument_group("data"))
+    add_run_options(parser.add_argument_group("run"))
+    add_optimisation_options(parser.add_argument_group("optimisation and speed"))
+    add_log_options(parser.add_argument_group("validation and logs"))
+    return parser
+
+
+def add_data_options(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add(
         "--videos",
         type=Path,
         nargs="+",
         default=[],
         metavar="DIR",
-        help="Vimeo-90k, videos, or folders of numbered pictures",
+        help="a Vimeo-90k set, videos, or folders of numbered pictures",
     )
-    data.add_argument("--images", type=Path, nargs="+", default=[], metavar="DIR", help="still pictures")
-    data.add_argument(
+    add("--images", type=Path, nargs="+", default=[], metavar="DIR", help="still pictures")
+    add(
         "--cache",
         default="",
         metavar="WHERE",
         help='decoded frames: a folder, "ram", "device" or "none" (default: the folder cache beside the run)',
     )
-    data.add_argument(
-        "--workers", type=int, default=2, help="processes that make crops (default %(default)s)"
-    )
-    data.add_argument(
+    add("--workers", type=int, default=2, help="processes that make crops (default %(default)s)")
+    add(
         "--validation-fraction",
         type=float,
         default=0.05,
-        help="share of sources held out (default %(default)s)",
+        metavar="SHARE",
+        help="of the sources, held out (default %(default)s; a Vimeo-90k set has its own test list)",
     )
-    data.add_argument(
-        "--validation-list", type=Path, metavar="FILE", help="names of clips or sources to hold out"
+    add(
+        "--validation-list",
+        type=Path,
+        metavar="FILE",
+        help="names of clips or sources to hold out, one a line",
     )
-    run = parser.add_argument_group("run")
-    run.add_argument(
-        "--output", type=Path, required=True, metavar="DIR", help="folder for checkpoints and logs"
-    )
-    run.add_argument(
-        "--resume", action="store_true", help="go on from last.pt in the output folder, with its settings"
-    )
-    run.add_argument("--model", default="default", help="a name of `vcodec models` (default %(default)s)")
-    run.add_argument(
+
+
+def add_run_options(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add("--output", type=Path, required=True, metavar="DIR", help="folder for checkpoints and logs")
+    add("--resume", action="store_true", help="go on from last.pt in the output folder, with its options")
+    add("--model", default="default", help="a name of `vcodec models` (default %(default)s)")
+    add(
         "--model-option",
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="change one field of the model's configuration",
+        help="change a field of the model's configuration",
     )
-    run.add_argument(
-        "--init", metavar="MODEL_OR_FILE", help="start from the matching weights of another model"
+    add("--init", metavar="MODEL_OR_FILE", help="start from what fits of another model's weights")
+    add("--schedule", default="default", help=f"{', '.join(PRESETS)}, or a JSON file (default %(default)s)")
+    add("--steps-factor", type=float, default=1.0, help="multiply the steps of every stage")
+    add("--batch-size", type=int, help="in every stage, over all processes")
+    add("--lambda", dest="lmbda", type=float, help="train for this one lambda in every stage")
+    add("--distortion", choices=("mse", "ms-ssim"), help="in every stage")
+    add("--seed", type=int, default=0)
+
+
+def add_optimisation_options(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add("--optimizer", choices=("adamw", "muon", "soap"), default="adamw")
+    add("--betas", type=float, nargs=2, default=[0.9, 0.999], help="of Adam (default %(default)s)")
+    add("--weight-decay", type=float, default=0.0)
+    add("--clip-norm", type=float, default=1.0, help="largest norm of the gradient (default %(default)s)")
+    add("--ema-decay", type=float, default=0.9995, help="of the averaged weights (default %(default)s)")
+    add(
+        "--max-skipped",
+        type=int,
+        default=100,
+        help="end after so many non-finite batches in a row (default %(default)s)",
     )
-    run.add_argument(
-        "--schedule", default="default", help=f"{', '.join(PRESETS)}, or a JSON file (default %(default)s)"
-    )
-    run.add_argument("--steps-factor", type=float, default=1.0, help="multiply the steps of every stage")
-    run.add_argument("--batch-size", type=int, help="in every stage, over all processes")
-    run.add_argument("--lambda", dest="lmbda", type=float, help="train for this one lambda in every stage")
-    run.add_argument("--distortion", choices=("mse", "ms-ssim"), help="in every stage")
-    run.add_argument("--seed", type=int, default=0)
-    speed = parser.add_argument_group("optimisation and speed")
-    speed.add_argument("--optimizer", choices=("adamw", "muon"), default="adamw")
-    speed.add_argument("--weight-decay", type=float, default=0.0)
-    speed.add_argument(
-        "--clip-norm", type=float, default=1.0, help="largest norm of the gradient (default %(default)s)"
-    )
-    speed.add_argument(
-        "--ema-decay", type=float, default=0.9995, help="of the averaged weights (default %(default)s)"
-    )
-    speed.add_argument(
-        "--precision", choices=("fp32", "bf16"), default="fp32", help="bf16: autocast, the scan in fp32"
-    )
-    speed.add_argument("--micro-batch", type=int, help="samples per pass, to save memory")
-    speed.add_argument("--compile", action="store_true", help="torch.compile the model")
-    speed.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    speed.add_argument("--threads", type=int, help="of PyTorch on the CPU")
-    log = parser.add_argument_group("validation and logs")
-    log.add_argument("--validate-every", type=int, default=5000, metavar="STEPS")
-    log.add_argument("--validation-clips", type=int, default=4)
-    log.add_argument("--validation-frames", type=int, default=6)
-    log.add_argument("--validation-qualities", type=int, nargs="+", default=[8, 32, 56])
-    log.add_argument("--checkpoint-every", type=int, default=1000, metavar="STEPS")
-    log.add_argument("--log-every", type=int, default=50, metavar="STEPS")
-    log.add_argument("--no-tensorboard", dest="tensorboard", action="store_false")
-    log.add_argument("--no-progress", dest="progress", action="store_false")
-    return parser.parse_args(arguments)
+    add("--precision", choices=("fp32", "bf16"), default="fp32", help="bf16: autocast, the scan in fp32")
+    add("--micro-batch", type=int, help="samples in one pass, to save memory")
+    add("--compile", action="store_true", help="compile the model with torch.compile")
+    add("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    add("--threads", type=int, help="of PyTorch on the CPU")
+
+
+def add_log_options(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add("--validate-every", type=int, default=5_000, metavar="STEPS", help="default %(default)s")
+    add("--validation-clips", type=int, default=4, help="how many (default %(default)s)")
+    add("--validation-frames", type=int, default=6, help="of each clip (default %(default)s)")
+    add("--validation-qualities", type=int, nargs="+", default=[8, 32, 56], metavar="Q")
+    add("--checkpoint-every", type=int, default=1_000, metavar="STEPS", help="default %(default)s")
+    add("--log-every", type=int, default=50, metavar="STEPS", help="default %(default)s")
+    add("--no-tensorboard", dest="tensorboard", action="store_false")
+    add("--no-progress", dest="progress", action="store_false")
 
 
 def configure(options: argparse.Namespace) -> TrainingConfig:
-    schedule = load_schedule(options.schedule)
-    changes = {
-        name: getattr(options, name)
-        for name in ("batch_size", "lmbda", "distortion")
-        if getattr(options, name) is not None
-    }
-    schedule = schedule.replace(**changes).shortened(options.steps_factor)
-    values = dict(vars(options))
-    for name in (*("batch_size", "lmbda", "distortion", "steps_factor"), "model_option"):
-        del values[name]
-    values["schedule"] = schedule
-    values["model_options"] = model_options(options.model_option)
-    for name in ("videos", "images", "validation_qualities"):
-        values[name] = tuple(values[name])
-    return TrainingConfig(**values)
+    """The settings that the options stand for."""
+    values = vars(options).copy()
+    changes = {name: values.pop(name) for name in SCHEDULE_CHANGES}
+    schedule = load_schedule(values.pop("schedule"))
+    schedule = schedule.replace(**{name: value for name, value in changes.items() if value is not None})
+    values["schedule"] = schedule.shortened(values.pop("steps_factor"))
+    values["model_options"] = dict(map(model_option, values.pop("model_option")))
+    return TrainingConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
 
 
-def model_options(items: list[str]) -> dict[str, object]:
-    """NAME=VALUE pairs; a value is JSON, or else a word."""
-    result: dict[str, object] = {}
-    for item in items:
-        name, equals, value = item.partition("=")
-        if not equals:
-            raise VcodecError(f"--model-option {item!r} is not of the form NAME=VALUE")
-        try:
-            result[name] = json.loads(value)
-        except ValueError:
-            result[name] = value
-    return result
+def model_option(text: str) -> tuple[str, Any]:
+    """NAME=VALUE, the value being JSON, or else a word."""
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise VcodecError(f"--model-option {text!r} is not of the form NAME=VALUE")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
+
+
+def with_earlier(arguments: list[str]) -> list[str]:
+    """On --resume, the options the run was started with, then these."""
+    early = argparse.ArgumentParser(add_help=False)
+    early.add_argument("--output", type=Path)
+    early.add_argument("--resume", action="store_true")
+    known, _ = early.parse_known_args(arguments)
+    path = known.output / "arguments.json" if known.output else None
+    if not known.resume or path is None or not path.is_file():
+        return arguments
+    try:
+        return [*json.loads(path.read_text(encoding="utf-8")), *arguments]
+    except (OSError, ValueError) as error:
+        raise VcodecError(f"{path}: can't be read ({error}); give all options again") from error
+
+
+def remember(arguments: list[str], output: Path) -> None:
+    """Keep the options of a new run for --resume."""
+    if (output / "last.pt").exists():
+        return
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        (output / "arguments.json").write_text(json.dumps(arguments) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise VcodecError(f"{output}: can't be written ({error.strerror})") from error
 
 
 if __name__ == "__main__":

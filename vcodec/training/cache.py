@@ -184,9 +184,7 @@ def _write_frames(file, clip: Clip) -> None:  # type: ignore[no-untyped-def]
             shape = frame.shape
             _write_header(file, (0, *shape))
         if frame.shape != shape:
-            raise VcodecError(
-                f"{clip.files[min(count, len(clip.files) - 1)]}: its size differs from the first's"
-            )
+            raise VcodecError(f"{clip.files[min(count, len(clip.files) - 1)]}: its size differs from the first's")
         file.write(np.ascontiguousarray(frame).data)
         count += 1
     if shape is None:

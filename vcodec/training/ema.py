@@ -26,11 +26,7 @@ class ExponentialMovingAverage:
     def update(self, model: nn.Module) -> None:
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         self.updates += 1
-        moving = [
-            (self.averages[name], p.detach().float())
-            for name, p in model.named_parameters()
-            if p.requires_grad
-        ]
+        moving = [(self.averages[name], p.detach().float()) for name, p in model.named_parameters() if p.requires_grad]
         torch._foreach_lerp_([a for a, _ in moving], [p for _, p in moving], 1 - decay)
 
     def copy_to(self, model: nn.Module) -> None:

@@ -3,8 +3,8 @@
 import torch
 from torch import nn
 
-from ..files import find_model
 from ..errors import VcodecError
+from ..files import find_model
 from ..models import ImageModel, create_model, lambda_of_quality, model_config
 from .config import TrainingConfig
 from .objective import quality_of_lambda

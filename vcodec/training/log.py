@@ -39,6 +39,8 @@ class TrainingLog:
 
     def training(self, row: dict[str, Any]) -> None:
         """One row of train.csv."""
+        if not self.active:
+            return
         with self._tolerant():
             self.train.write(row)
             numbers = {key: value for key, value in row.items() if isinstance(value, float)}
@@ -61,8 +63,6 @@ class TrainingLog:
 
     @contextlib.contextmanager
     def _tolerant(self) -> Iterator[None]:
-        if not self.active:
-            return
         try:
             yield
         except OSError as error:

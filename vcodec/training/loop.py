@@ -144,17 +144,13 @@ class Trainer:
             network = torch.compile(network)  # type: ignore[assignment]
         if self.group.size > 1:
             devices = [self.group.device] if self.group.device.type == "cuda" else None
-            network = DistributedDataParallel(
-                network, devices, broadcast_buffers=False, gradient_as_bucket_view=True
-            )
+            network = DistributedDataParallel(network, devices, gradient_as_bucket_view=True)
         return network
 
     def _batches(self, stage: Stage, index: int, first_step: int) -> Iterator[Batch]:
         samples = StageSamples(stage, index, self.config.seed, self.data.clips, self.data.stills)
         if samples.left_out:
-            self._say(
-                f"stage {stage.name!r}: {samples.left_out} clips or pictures are too small or too short"
-            )
+            self._say(f"stage {stage.name!r}: {samples.left_out} clips or pictures are too small or too short")
         return stage_batches(
             samples,
             first_step,
@@ -164,9 +160,7 @@ class Trainer:
             pin_memory=self.group.device.type == "cuda" and self.config.cache != "device",
         )
 
-    def _optimise(
-        self, network: nn.Module, batch: Batch, stage: Stage, stage_step: int, data_wait: float
-    ) -> None:
+    def _optimise(self, network: nn.Module, batch: Batch, stage: Stage, stage_step: int, data_wait: float) -> None:
         """One optimisation step: every sequence in each order, forward and backward; then the update."""
         device = self.group.device
         torch.manual_seed(
@@ -337,9 +331,7 @@ def _check_output(config: TrainingConfig, checkpoint: Path) -> None:
     except OSError as error:
         raise VcodecError(f"{config.output}: can't be made a folder ({error.strerror})") from error
     if checkpoint.is_file() and not config.resume:
-        raise VcodecError(
-            f"{config.output} holds a run already: go on with --resume, or choose another --output"
-        )
+        raise VcodecError(f"{config.output} holds a run already: go on with --resume, or choose another --output")
 
 
 class StopRequest:

@@ -30,9 +30,7 @@ class RateDistortion(NamedTuple):
     mse: Tensor
 
 
-def rate_distortion(
-    x_hat: Tensor, bits: Tensor, frames: Tensor, lmbda: Tensor, stage: Stage
-) -> RateDistortion:
+def rate_distortion(x_hat: Tensor, bits: Tensor, frames: Tensor, lmbda: Tensor, stage: Stage) -> RateDistortion:
     """The loss of a batch.
 
     x_hat, frames: (B, T, 3, H, W) in [0, 1]; bits: (B, T); lmbda: (B,).

@@ -10,9 +10,7 @@ from .soap import SOAP
 KERNEL_MODULES = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
 
 
-def create_optimizer(
-    name: str, model: nn.Module, *, betas: tuple[float, float], weight_decay: float
-) -> Optimizer:
+def create_optimizer(name: str, model: nn.Module, *, betas: tuple[float, float], weight_decay: float) -> Optimizer:
     """An optimizer ("adamw", "muon" or "soap") over all parameters of `model`.
 
     Weight decay is for kernels only. Parameters without a gradient, frozen in a stage, stay as they are. The

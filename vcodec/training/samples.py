@@ -43,9 +43,7 @@ class StageSamples(Dataset[tuple[Tensor, float, int]]):
         self.clips = [clip for clip in clips if clip.shape[0] >= span and _fits(clip, stage)]
         self.stills = [still for still in stills if _fits(still, stage)]
         self.left_out = len(clips) + len(stills) - len(self.clips) - len(self.stills)
-        self.visits = [
-            i for i, clip in enumerate(self.clips) for _ in range(1 + clip.shape[0] // FRAMES_PER_VISIT)
-        ]
+        self.visits = [i for i, clip in enumerate(self.clips) for _ in range(1 + clip.shape[0] // FRAMES_PER_VISIT)]
         self.still_share = stage.stills if self.clips else 1.0 if stage.stills else 0.0
         if not self.stills:
             self.still_share = 0.0
@@ -93,9 +91,7 @@ def random_crop(random: np.random.Generator, clip: StoredClip, stage: Stage) -> 
     # too small a picture for this reduction keeps the window's proportions at the largest that fits
     if stage.smallest_scale < 1 or _needs_enlarging(clip, stage):
         ratio = min(full / side for full, side in zip(fitting, stage.crop, strict=True))
-        fitting = [
-            min(full, max(1, round(ratio * side))) for full, side in zip(fitting, stage.crop, strict=True)
-        ]
+        fitting = [min(full, max(1, round(ratio * side))) for full, side in zip(fitting, stage.crop, strict=True)]
     top, left = (int(random.integers(full - part + 1)) for full, part in zip(size, fitting, strict=True))
     return resize(clip.read(frames, top, left, fitting[0], fitting[1]), stage.crop)
 
@@ -196,9 +192,7 @@ def _resample(picture: Tensor, corner: np.ndarray, window: np.ndarray, size: tup
     grids = []
     for axis in (0, 1):
         full = picture.shape[2 + axis]
-        centres = (
-            corner[axis] + (torch.arange(size[axis], device=picture.device) + 0.5) * window[axis] / size[axis]
-        )
+        centres = corner[axis] + (torch.arange(size[axis], device=picture.device) + 0.5) * window[axis] / size[axis]
         grids.append(centres * 2 / full - 1)
     y, x = torch.meshgrid(grids[0], grids[1], indexing="ij")
     grid = torch.stack((x, y), -1)[None].float()

@@ -171,9 +171,7 @@ class Schedule:
             try:
                 stages.append(Stage(**values))  # type: ignore[arg-type]
             except TypeError as error:
-                raise VcodecError(
-                    f"{origin}: stage {number} has a value of the wrong type ({error})"
-                ) from error
+                raise VcodecError(f"{origin}: stage {number} has a value of the wrong type ({error})") from error
         return Schedule(str(data.get("name", origin)), tuple(stages))
 
 
@@ -183,9 +181,7 @@ def load_schedule(name_or_path: str) -> Schedule:
         return PRESETS[name_or_path]
     path = Path(name_or_path)
     if not path.is_file():
-        raise VcodecError(
-            f"no schedule {name_or_path!r}: neither a preset ({', '.join(PRESETS)}) nor a JSON file"
-        )
+        raise VcodecError(f"no schedule {name_or_path!r}: neither a preset ({', '.join(PRESETS)}) nor a JSON file")
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -235,8 +231,8 @@ _DEFAULT = Schedule(
         ),
         Stage(
             "motion and residual", "video", 100_000, 4, (256, 256), frames=3, train="video",
-            learning_rate=3e-4, warmup_steps=1_000, decay="cosine", final_learning_rate=1e-4, temporal_stride=2,
-            stills=0.1, smallest_scale=0.6,
+            learning_rate=3e-4, warmup_steps=1_000, decay="cosine", final_learning_rate=1e-4,
+            temporal_stride=2, stills=0.1, smallest_scale=0.6,
         ),
         Stage(
             "unroll 4", "video", 50_000, 4, (256, 256), frames=4, learning_rate=1e-4, warmup_steps=500,

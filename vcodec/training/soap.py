@@ -59,7 +59,7 @@ def soap_step(parameter: Tensor, gradient: Tensor, state: dict[str, Any], group:
         for side, size in zip(("rows", "columns"), matrix.shape, strict=True):
             if size <= group["largest"]:
                 state[side] = _gram(matrix, side)
-                state[f"{side}_basis"] = torch.linalg.eigh(state[side])[1]
+                state[f"{side}_basis"] = _eigenbasis(state[side])
         return
     state["step"] += 1
     step, (beta1, beta2) = float(state["step"]), group["betas"]
@@ -79,6 +79,13 @@ def _follow(matrix: Tensor, state: dict[str, Any], group: dict[str, Any], renew:
             state[side].lerp_(_gram(matrix, side), 1 - group["shampoo_beta"])
             if renew:
                 state[f"{side}_basis"] = torch.linalg.qr(state[side] @ state[f"{side}_basis"])[0]
+
+
+def _eigenbasis(gram: Tensor) -> Tensor:
+    # the first gradient has low rank: float64, a unit trace and a ridge keep the solver from failing
+    scaled = gram.double() / gram.trace().double().clamp(min=1e-300)
+    scaled.diagonal().add_(1e-9)
+    return torch.linalg.eigh(scaled)[1].to(gram.dtype)
 
 
 def _gram(matrix: Tensor, side: str) -> Tensor:

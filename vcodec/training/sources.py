@@ -51,9 +51,9 @@ def find_clips(folder: str | Path) -> list[Clip]:
     ]
     if not clips:
         raise VcodecError(
-            f"{folder}: no training video found; looked for a Vimeo-90k set (sequences/ beside sep_trainlist.txt "
-            f"or tri_trainlist.txt), for video files ({' '.join(sorted(VIDEO_SUFFIXES))}), and for folders of "
-            "pictures"
+            f"{folder}: no training video found; looked for a Vimeo-90k set (sequences/ beside "
+            f"sep_trainlist.txt or tri_trainlist.txt), for video files ({' '.join(sorted(VIDEO_SUFFIXES))}), "
+            "and for folders of pictures"
         )
     return sorted(clips, key=lambda clip: _natural_order(Path(clip.name)))
 
@@ -91,9 +91,7 @@ def split_by_source(
         wanted = {name.strip() for name in names if name.strip()}
         held = [clip for clip in clips if clip.name in wanted or clip.source in wanted]
         if missing := sorted(wanted - {c.name for c in held} - {c.source for c in held}):
-            raise VcodecError(
-                f"the validation list names {missing[0]!r}, which is no clip of the training data"
-            )
+            raise VcodecError(f"the validation list names {missing[0]!r}, which is no clip of the training data")
         held_names = {clip.name for clip in held}
         return [clip for clip in clips if clip.name not in held_names], held
     sources = {clip.source for clip in clips}

@@ -10,11 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..bitstream import StreamHeader, StreamWriter
-from ..codec import Encoder
-from ..files import decode
+from ..bitstream import Packet, StreamHeader, StreamReader, StreamWriter
+from ..codec import Decoder, Encoder
 from ..models import ImageModel, lambda_of_quality
-from ..models.weights import weights_hash
 from ..video import Frame, VideoFormat
 from .cache import StoredClip
 from .objective import quality_of_lambda
@@ -84,20 +82,18 @@ def code(model: ImageModel, pixels: Tensor, quality: int) -> tuple[float, Tensor
     video_format = VideoFormat(width, height, "rgb", full_range=True)
     encoder = Encoder(model, video_format, quality, gop_size=-1, device=device)
     stream = io.BytesIO()
-    header = StreamHeader(
-        model.name, weights_hash(model), video_format, Fraction(25), Fraction(1, 25), count, encoder.gop_size
-    )
+    header = StreamHeader(model.name, bytes(8), video_format, Fraction(25), Fraction(1, 25), count, -1)
     writer = StreamWriter(stream, header)
-    start = writer.bytes_written
+    start = writer.bytes_written  # the sequence header is not counted: a clip here is much shorter than a video
     for pts, picture in enumerate(pixels.numpy()):
         planes = tuple(np.ascontiguousarray(picture[..., channel]) for channel in range(3))
         writer.write(encoder.encode(Frame(planes, pts, video_format)))
     bpp = 8 * (writer.bytes_written - start) / (count * height * width)
     writer.close()
     stream.seek(0)
-    decoded = [
-        np.stack(frame.planes, -1) for frame in decode(stream, model=model, device=device, strict=True)
-    ]
+    decoder = Decoder(model, video_format, device=device)
+    packets = (item for item in StreamReader(stream, strict=True) if isinstance(item, Packet))
+    decoded = [np.stack(decoder.decode(packet).planes, -1) for packet in packets]
     error = (torch.from_numpy(np.stack(decoded)).float() - pixels.float()) / 255
     return bpp, error.square().mean(dim=(1, 2, 3))
 
