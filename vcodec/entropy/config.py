@@ -13,8 +13,9 @@ def _ssf_hyper() -> TransformConfig:
 class EntropyConfig:
     """model: a name of ENTROPY_MODELS. hyper: the hyper transforms' sizes, the last width being that of z.
 
-    width: features of the context networks; context_width: of what they read of the first pass (0: the same). step, span: the quantisation step where quality is lowest, and how many
-    times finer it starts at the highest (variable-rate models only).
+    width: features of the context networks. context_width: of what they read of the first pass (0: the same).
+    step, span: the quantisation step where quality is lowest, and how many times finer it starts at the highest
+    (variable-rate models only).
     """
 
     model: str = "hyperprior"
