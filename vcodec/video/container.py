@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from av.video.plane import VideoPlane
 
 from vcodec.errors import VcodecError
 from vcodec.video.format import UNSPECIFIED, Chroma, Frame, Matrix, VideoFormat, guess_matrix
+from vcodec.video.truncation import is_cut_off
 
 DEFAULT_FRAME_RATE = Fraction(25)
 
@@ -63,6 +65,8 @@ class ContainerSource:
 
     def __init__(self, path: Path) -> None:
         self.name = str(path)
+        if is_cut_off(path):
+            raise VcodecError(f"{self.name}: the file is cut off: it ends before its own structure says")
         try:
             # Only files: a playlist must not open addresses.
             self._container = av.open(f"file:{path}", options={"protocol_whitelist": "file,crypto,data"})
@@ -84,6 +88,9 @@ class ContainerSource:
         if self._first is None:
             raise VcodecError(f"{self.name}: there is no frame in it")
         self.format = format_of(self._first, stream.sample_aspect_ratio, self.name)
+        self._quarter_turns = round(self._first.rotation / 90) % 4
+        if self._quarter_turns % 2:
+            self.format = turned(self.format, self.name)
         self.frame_rate = stream.average_rate or stream.guessed_rate or None
         self.time_base = self._first.time_base or stream.time_base or 1 / DEFAULT_FRAME_RATE
         self.frame_count = stream.frames or None
@@ -102,11 +109,28 @@ class ContainerSource:
             self._first = None
             pts = decoded.pts if decoded.pts is not None else max(pts + 1, round(index * duration))
             if index >= skip:
-                yield frame_of(decoded, pts, self.format, self.name)
+                yield self._upright(decoded, pts)
             index += 1
+
+    def _upright(self, decoded: av.VideoFrame, pts: int) -> Frame:
+        """Phones turn the picture by a note in the file."""
+        if self._quarter_turns == 0:
+            return frame_of(decoded, pts, self.format, self.name)
+        lying = self.format if self._quarter_turns == 2 else turned(self.format, self.name)
+        planes = frame_of(decoded, pts, lying, self.name).planes
+        return Frame(tuple(np.rot90(p, self._quarter_turns).copy() for p in planes), pts, self.format)
 
     def close(self) -> None:
         self._container.close()
+
+
+def turned(format: VideoFormat, name: str) -> VideoFormat:
+    """Width and height exchanged."""
+    if format.chroma == "422":
+        raise VcodecError(f"{name}: 4:2:2 that is to be shown turned by 90 degrees is not supported; turn it first")
+    return replace(
+        format, width=format.height, height=format.width, sample_aspect_ratio=1 / format.sample_aspect_ratio
+    )
 
 
 def format_of(picture: av.VideoFrame, sample_aspect_ratio: Fraction | None, name: str) -> VideoFormat:
@@ -124,10 +148,7 @@ def format_of(picture: av.VideoFrame, sample_aspect_ratio: Fraction | None, name
         )
     chroma, bit_depth = PIXEL_FORMATS.get(target) or SIXTEEN_BIT[target]
     full_range = (
-        chroma == "rgb"
-        or target in SIXTEEN_BIT
-        or found in ALWAYS_FULL_RANGE
-        or int(picture.color_range) == FULL_RANGE
+        chroma == "rgb" or target in SIXTEEN_BIT or found in ALWAYS_FULL_RANGE or int(picture.color_range) == FULL_RANGE
     )
     return VideoFormat(
         picture.width,

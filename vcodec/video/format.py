@@ -124,3 +124,13 @@ def check_size(width: int, height: int) -> None:
 def guess_matrix(width: int, height: int) -> Matrix:
     """The matrix of a video that doesn't say: BT.709 from HD upwards, BT.601 below, as players do."""
     return "bt709" if width >= 1280 or height > 576 else "bt601"
+
+
+def check_frame_rate(frame_rate: Fraction | int | None) -> Fraction | None:
+    """Raises VcodecError for rates that no file could hold."""
+    if frame_rate is None:
+        return None
+    rate = Fraction(frame_rate).limit_denominator(1 << 20)
+    if not 0 < rate <= 1 << 20:
+        raise VcodecError(f"a frame rate of {frame_rate} is not possible")
+    return rate

@@ -6,11 +6,14 @@ import re
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import BinaryIO
 
 import av
+import numpy as np
 from av.error import FFmpegError
 
 from vcodec.errors import VcodecError
+from vcodec.video.color import to_rgb
 from vcodec.video.container import format_of, frame_of
 from vcodec.video.format import Frame, VideoFormat
 
@@ -42,6 +45,65 @@ class FolderSource:
 
     def close(self) -> None:
         pass
+
+
+class PngEncoder:
+    """Frames to PNG files in memory: RGB (grey for "gray"), 8 bits a sample, 16 for 10-bit frames."""
+
+    def __init__(self, format: VideoFormat) -> None:
+        self._gray = format.chroma == "gray"
+        self._deep = format.bit_depth > 8
+        names = {(True, False): "gray", (True, True): "gray16be", (False, False): "rgb24", (False, True): "rgb48be"}
+        self._pixel_format = names[self._gray, self._deep]
+        self._context = av.CodecContext.create("png", "w")
+        self._context.width, self._context.height = format.width, format.height
+        self._context.pix_fmt = self._pixel_format
+        self._context.time_base = Fraction(1, 25)
+        self._context.thread_count = 1
+        self._count = 0
+
+    def encode(self, frame: Frame) -> bytes:
+        samples = to_rgb(frame) * np.float32(65535 if self._deep else 255)
+        samples = (samples + np.float32(0.5)).astype(np.uint16 if self._deep else np.uint8)
+        if self._gray:
+            samples = samples[..., 0]
+        picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(samples), self._pixel_format)
+        picture.pts = self._count
+        self._count += 1
+        return b"".join(bytes(packet) for packet in self._context.encode(picture))
+
+
+class FolderSink:
+    """000000.png, 000001.png, ..."""
+
+    def __init__(self, folder: Path, format: VideoFormat) -> None:
+        self._folder = folder
+        self._encoder = PngEncoder(format)
+        self._count = 0
+
+    def write(self, frame: Frame) -> None:
+        (self._folder / f"{self._count:06d}.png").write_bytes(self._encoder.encode(frame))
+        self._count += 1
+
+    def close(self) -> None:
+        pass
+
+
+class ImageSink:
+    """A single PNG."""
+
+    def __init__(self, file: BinaryIO, format: VideoFormat, name: str) -> None:
+        self._file = file
+        self._name = name
+        self._encoder = PngEncoder(format)
+
+    def write(self, frame: Frame) -> None:
+        if self._file.tell():
+            raise VcodecError(f"{self._name}: a .png holds one picture; name a folder (without ending) for more")
+        self._file.write(self._encoder.encode(frame))
+
+    def close(self) -> None:
+        self._file.close()
 
 
 def read_image(path: Path, pts: int = 0, format: VideoFormat | None = None) -> Frame:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 
 from vcodec.errors import VcodecError
 from vcodec.video.container import PIXEL_FORMATS
+from vcodec.video.container_writer import full_range_yuv, stored_frame
 from vcodec.video.format import Chroma, Frame, Matrix, VideoFormat, guess_matrix
 
 DEFAULT_FRAME_RATE = Fraction(25)
@@ -239,7 +241,49 @@ def _read_into(file: BinaryIO, buffer: memoryview) -> int:
     return got
 
 
-def write_raw_frame(file: BinaryIO, frame: Frame) -> None:
-    """Append the frame's planes, 10-bit samples as 16-bit little endian."""
-    for plane in frame.planes:
-        file.write(np.ascontiguousarray(plane, plane.dtype.newbyteorder("<")).data)
+class YuvSink:
+    """Bare samples, plane after plane, frame after frame; RGB as the planes R, G, B."""
+
+    def __init__(self, file: BinaryIO, format: VideoFormat) -> None:
+        self._file = file
+
+    def write(self, frame: Frame) -> None:
+        for plane in frame.planes:
+            self._file.write(np.ascontiguousarray(plane, plane.dtype.newbyteorder("<")).data)
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class Y4mSink(YuvSink):
+    """YUV4MPEG2; RGB becomes 4:4:4. The matrix stands in an X tag, which other programs pass over."""
+
+    def __init__(self, file: BinaryIO, format: VideoFormat, frame_rate: Fraction | None) -> None:
+        super().__init__(file, format)
+        self._format = full_range_yuv(format) if format.chroma == "rgb" else format
+        file.write(y4m_header(self._format, frame_rate))
+
+    def write(self, frame: Frame) -> None:
+        self._file.write(b"FRAME\n")
+        super().write(stored_frame(frame, self._format))
+
+    def close(self) -> None:
+        self._file.flush()
+        if self._file is not sys.stdout.buffer:
+            self._file.close()
+
+
+def y4m_header(format: VideoFormat, frame_rate: Fraction | None) -> bytes:
+    """The first line of a YUV4MPEG2 stream."""
+    depth = "" if format.bit_depth == 8 else "p10"
+    color_space = "mono" + depth[1:] if format.chroma == "gray" else format.chroma + depth
+    if color_space == "420":
+        color_space = "420jpeg"
+    rate = f"{frame_rate.numerator}:{frame_rate.denominator}" if frame_rate else "0:0"
+    aspect = f"{format.sample_aspect_ratio.numerator}:{format.sample_aspect_ratio.denominator}"
+    subsampling = "" if format.chroma == "gray" else f" XYSCSS={color_space.upper()}"
+    color_range = "FULL" if format.full_range else "LIMITED"
+    return (
+        f"YUV4MPEG2 W{format.width} H{format.height} F{rate} Ip A{aspect} C{color_space}{subsampling}"
+        f" XCOLORRANGE={color_range} XCOLORMATRIX={format.matrix.upper()}\n"
+    ).encode()

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Protocol
 
 from vcodec.errors import VcodecError
-from vcodec.video.format import Frame, VideoFormat
+from vcodec.video.format import Frame, VideoFormat, check_frame_rate
 
 
 class Source(Protocol):
@@ -39,9 +39,7 @@ class VideoReader:
         frame_count: how many frames will come, None if the file doesn't say; a container may be wrong.
     """
 
-    def __init__(
-        self, source: Source, name: str, frame_rate: Fraction | None, seek: int, frames: int | None
-    ) -> None:
+    def __init__(self, source: Source, name: str, frame_rate: Fraction | None, seek: int, frames: int | None) -> None:
         self.name = name
         self.format = source.format
         self.frame_rate = frame_rate or source.frame_rate
@@ -135,16 +133,6 @@ def open_video(
     else:
         source = container.ContainerSource(path)
     return VideoReader(source, name, rate, seek, frames)
-
-
-def check_frame_rate(frame_rate: Fraction | int | None) -> Fraction | None:
-    """Raises VcodecError for rates that no file could hold."""
-    if frame_rate is None:
-        return None
-    rate = Fraction(frame_rate).limit_denominator(1 << 20)
-    if not 0 < rate <= 1 << 20:
-        raise VcodecError(f"a frame rate of {frame_rate} is not possible")
-    return rate
 
 
 def reason_of(error: OSError) -> str:
