@@ -35,6 +35,10 @@ class Codec(ABC):
     def settings(self, source: Source, quality: int) -> dict[str, Any]:
         """All that determines the file, as JSON: stored with the results and compared when a run goes on."""
 
+    def prepare(self, quality: int) -> None:
+        """Load what encode and decode will need; what this costs is not counted."""
+        return None
+
     @abstractmethod
     def encode(self, source: Source, quality: int, path: Path, meter: Meter) -> list[int]:
         """Write the coded source to `path`; returns the bytes of each frame. The meter is running."""

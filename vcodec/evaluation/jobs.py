@@ -65,6 +65,7 @@ def run_job(job: Job) -> JobResult:
 
 
 def _run_job(job: Job, path: Path) -> JobResult:
+    job.codec.prepare(job.quality)
     encoding = Meter()
     with encoding.running():
         frame_bytes = job.codec.encode(job.source, job.quality, path, encoding)

@@ -63,14 +63,15 @@ class ModelCodec(Codec):
         network = self._network(quality)
         return {"model": network.name, "weights": _hash(self._name(quality)), "gop_size": self._gop_size}
 
+    def prepare(self, quality: int) -> None:
+        self._network(quality)
+
     def encode(self, source: Source, quality: int, path: Path, meter: Meter) -> list[int]:
-        with meter.paused():
-            network = self._network(quality)
         with _readable_file(source, meter) as (file, raw_format):
             report = encode(
                 file,
                 path,
-                model=network,
+                model=self._network(quality),
                 quality=quality,
                 gop_size=self._gop_size,
                 frames=source.frames_at_most,

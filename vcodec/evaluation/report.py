@@ -59,7 +59,7 @@ def write_markdown(results: Results, preset: Preset, title: str, command: str, o
         *(_bd_section(results, anchor) for anchor in ANCHORS if anchor in results.codecs),
         "## Speed",
         "Frames per second over all points, single figures of a shared machine: trust ratios, and only of codecs that "
-        "ran under the same load. Peak memory is above what the process held before.",
+        "ran under the same load. Peak memory is above what the process held before, which includes a model's weights.",
         speed_markdown(results),
         "## Sequences",
         *(_sequence_section(results, sequence) for sequence in results.sequences),

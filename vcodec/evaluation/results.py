@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from io import StringIO
@@ -74,7 +75,7 @@ def nearest_points(points: dict[str, list[Record]], leader: str | None = None) -
         return {}
     leading = having[leader] if leader in having else list(having.values())[-1]
     rate = leading[len(leading) // 2]["bpp"]
-    return {codec: min(curve, key=lambda point: abs(point["bpp"] - rate)) for codec, curve in having.items()}
+    return {c: min(points, key=lambda point: abs(math.log(point["bpp"] / rate))) for c, points in having.items()}
 
 
 def bd_table(results: Results) -> list[Record]:

@@ -62,9 +62,11 @@ class Ssf2020Codec(Codec):
         checkpoint = self.checkpoints[quality - 1]
         return {"checkpoint": checkpoint.name, "sha256": sha256(checkpoint.read_bytes()).hexdigest()[:16]}
 
+    def prepare(self, quality: int) -> None:
+        self._network(quality)
+
     def encode(self, source: Source, quality: int, path: Path, meter: Meter) -> list[int]:
-        with meter.paused():
-            network = self._network(quality)
+        network = self._network(quality)
         format, coded, reference = source.format, [], None
         with torch.inference_mode():
             for index, frame in enumerate(meter.excluded(source)):
@@ -99,16 +101,21 @@ class Ssf2020Codec(Codec):
             yield from_rgb(rgb, source.format, index)
 
     def complexity(self, source: Source) -> dict[str, float]:
+        """Counted on one square of the smallest size, whose content does not matter."""
         network = self._network(1)
         x = torch.zeros(1, 3, STRIDE, STRIDE, device=self.device)
-
+        pixels = STRIDE * STRIDE
         with torch.inference_mode():
-            iframe, _ = kmac_per_pixel(partial(network.forward_keyframe, x), pixels=STRIDE * STRIDE)
-            pframe, _ = kmac_per_pixel(partial(network.forward_inter, x, x), pixels=STRIDE * STRIDE)
+            encode_i, (x_hat, i) = kmac_per_pixel(partial(network.encode_keyframe, x), pixels)
+            decode_i, _ = kmac_per_pixel(partial(network.decode_keyframe, i["strings"], i["shape"]), pixels)
+            encode_p, (_, p) = kmac_per_pixel(partial(network.encode_inter, x, x_hat), pixels)
+            decode_p, _ = kmac_per_pixel(partial(network.decode_inter, x_hat, p["strings"], p["shape"]), pixels)
         return {
             "parameters": parameters(network),
-            "kmac_per_pixel_encode_iframe": iframe,
-            "kmac_per_pixel_encode_pframe": pframe,
+            "kmac_per_pixel_encode_iframe": encode_i,
+            "kmac_per_pixel_decode_iframe": decode_i,
+            "kmac_per_pixel_encode_pframe": encode_p,
+            "kmac_per_pixel_decode_pframe": decode_p,
         }
 
     def _starts_group(self, index: int) -> bool:

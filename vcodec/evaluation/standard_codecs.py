@@ -9,6 +9,7 @@ factor, `tune zerolatency`, a fixed distance between I-frames. Three things are 
   smallest file that decodes; no container is counted.
 """
 
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from fractions import Fraction
@@ -136,6 +137,7 @@ def packet_sizes(path: Path) -> list[int]:
 def _open_encoder(command: EncoderCommand, format: VideoFormat, frame_rate: Fraction) -> av.VideoCodecContext:
     if command.encoder not in av.codecs_available:
         raise VcodecError(f"This build of PyAV has no encoder {command.encoder}; install another or drop the codec.")
+    os.environ.setdefault("SVT_LOG", "1")  # errors only; SVT-AV1 has no other switch for its messages
     encoder = av.CodecContext.create(command.encoder, "w")
     assert isinstance(encoder, av.VideoCodecContext)
     encoder.width, encoder.height, encoder.pix_fmt = format.width, format.height, format.pixel_format
