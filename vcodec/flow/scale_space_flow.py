@@ -15,7 +15,7 @@ from .config import FlowConfig
 from .motion_search import motion_search
 from .warp import sampling_grid, scale_space_warp
 
-DEVIATION = 4.0  # pixels: how far typical motion is from none, where the entropy model starts
+DEVIATION = 12.0  # pixels: how far strong motion is from none, where the entropy model starts
 
 
 class Motion(NamedTuple):

@@ -24,7 +24,7 @@ class ResidualCodec(nn.Module):
         super().__init__()
         self.config, transform = config, config.transform
         self.stride = transform.stride
-        deviations = 0.3 * dct_deviations(transform.latents, 3, self.stride) if transform.shortcut else None
+        deviations = dct_deviations(transform.latents, 3, self.stride) if transform.shortcut else None
         if config.conditional:
             fine, middle, coarse = config.condition_widths
             self.condition: nn.Module | None = _PredictionFeatures(config.condition_widths)
