@@ -10,12 +10,36 @@ def _ssf_hyper() -> TransformConfig:
 
 
 @dataclass(frozen=True)
+class ContextConfig:
+    """The networks of the channel-wise entropy models ("channelwise", "context").
+
+    slices: groups of channels, coded one after another. widths: of the inner layers of each slice's convolutions.
+    attention: width of the window attention, 0 for none; window, head_width: its sizes. channel: whether a slice reads
+    the slices before it. The rest is for "context" alone: spatial, whether each slice is coded as a checkerboard in
+    two passes; kind ("vss" | "swin" | "conv") and depth of the blocks over the context, d_state, expand and mlp_ratio.
+    """
+
+    slices: int = 5
+    widths: tuple[int, ...] = (224, 128)
+    attention: int = 128
+    window: int = 8
+    head_width: int = 16
+    channel: bool = True
+    spatial: bool = True
+    kind: str = "vss"
+    depth: int = 2
+    d_state: int = 16
+    expand: float = 2.0
+    mlp_ratio: float = 4.0
+
+
+@dataclass(frozen=True)
 class EntropyConfig:
     """model: a name of ENTROPY_MODELS. hyper: the hyper transforms' sizes, the last width being that of z.
 
     width: features of the context networks. context_width: of what they read of the first pass (0: the same).
     step, span: the quantisation step where quality is lowest, and how many times finer it starts at the highest
-    (variable-rate models only).
+    (variable-rate models only). context: the networks of the channel-wise models.
     """
 
     model: str = "hyperprior"
@@ -24,3 +48,4 @@ class EntropyConfig:
     context_width: int = 0
     step: float = 0.35
     span: float = 16.0
+    context: ContextConfig = field(default_factory=ContextConfig)

@@ -17,7 +17,10 @@ class EntropyModel(nn.Module):
 
     Args: latents, channels of y; config; levels, quality levels (0: one rate); condition_channels, of a map at the
     latents' resolution that may inform the means, never the scales; log_scale_start, (levels or 1, latents).
+    exact_latents: whether y_hat itself is exact, its means being computed in float64 too.
     """
+
+    exact_latents = False
 
     def __init__(self, latents: int, config: EntropyConfig, levels: int = 0, condition_channels: int = 0,
                  log_scale_start: Tensor | None = None):  # fmt: skip

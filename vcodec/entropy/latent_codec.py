@@ -4,14 +4,18 @@ import torch
 from torch import Tensor, nn
 
 from ..layers.gains import QuantizationGain
+from .channelwise import ChannelwiseHyperprior
 from .checkerboard import CheckerboardHyperprior
 from .coders import EntropyCoder
 from .config import EntropyConfig
 from .hyperprior import EntropyModel, MeanScaleHyperprior
+from .mambaic import ContextHyperprior
 
 ENTROPY_MODELS: dict[str, type[EntropyModel]] = {
     "hyperprior": MeanScaleHyperprior,
     "checkerboard": CheckerboardHyperprior,
+    "channelwise": ChannelwiseHyperprior,
+    "context": ContextHyperprior,
 }
 
 
@@ -37,8 +41,15 @@ class LatentCodec(nn.Module):
     def code(self, coder: EntropyCoder, y: Tensor | None, shape: tuple[int, ...], quality: Tensor,
              condition: Tensor | None = None) -> Tensor:  # fmt: skip
         """y_hat of the given shape (batch, latents, H, W) from y, or from the coder's symbols when y is None."""
+        return self.code_with_exact(coder, y, shape, quality, condition)[0]
+
+    def code_with_exact(self, coder: EntropyCoder, y: Tensor | None, shape: tuple[int, ...], quality: Tensor,
+                        condition: Tensor | None = None) -> tuple[Tensor, Tensor]:  # fmt: skip
+        """y_hat as `code` gives it, and as the entropy model does: exact when coding, where its means are."""
         if self.gain is None:
-            return self.model.code(coder, y, shape, quality, condition).float()
+            exact = self.model.code(coder, y, shape, quality, condition)
+            return exact.float(), exact
         gain, inverse = self.gain(quality)
         scaled = y.float() * gain if y is not None else None
-        return self.model.code(coder, scaled, shape, quality, condition).float() * inverse
+        exact = self.model.code(coder, scaled, shape, quality, condition)
+        return exact.float() * inverse, exact

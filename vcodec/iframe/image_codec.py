@@ -7,7 +7,8 @@ from torch import Tensor, nn
 from ..entropy.coders import EntropyCoder
 from ..entropy.latent_codec import LatentCodec
 from ..layers.dct import dct_deviations
-from ..layers.transform import Analysis, Synthesis
+from ..layers.semantic import SemanticRouter
+from ..layers.transform import Analysis, Synthesis, full_precision
 from .config import ImageConfig
 
 
@@ -15,7 +16,9 @@ class ImageCodec(nn.Module):
     """x -> g_a -> y -> latent codec (h_a, z, contexts, symbols) -> y_hat -> g_s -> x_hat.
 
     Which codec of the literature it is depends on the configuration: MambaVC (Qin et al. 2024), its convolutional
-    and Swin variants, or the hyperprior codec of scale-space flow (Agustsson et al. 2020).
+    and Swin variants, MambaIC (Zeng et al. 2025), SAMIC, or the hyperprior codec of scale-space flow (Agustsson et
+    al. 2020). Semantic blocks (SAMIC) of the synthesis are routed by the exact latents, in float64 when coding: which
+    position belongs to which cluster is a decision that every decoder has to take alike.
     """
 
     def __init__(self, config: ImageConfig):
@@ -25,7 +28,12 @@ class ImageCodec(nn.Module):
         deviations = dct_deviations(latents, 3, transform.stride) if transform.shortcut else None
         self.analysis = Analysis(3, transform, config.levels)
         self.latent_codec = LatentCodec(latents, config.entropy, config.levels, deviations)
-        self.synthesis = Synthesis(3, transform, config.levels)
+        self.router = None
+        if transform.kind == "semantic":
+            if not self.latent_codec.model.exact_latents:
+                raise ValueError(f"semantic transforms need exact latents, which '{config.entropy.model}' has not")
+            self.router = SemanticRouter(latents, transform.clusters)
+        self.synthesis = Synthesis(3, transform, config.levels, routed=self.router is not None)
 
     def code(self, coder: EntropyCoder, x: Tensor | None, shape: tuple[int, int, int], quality: Tensor) -> Tensor:
         """x_hat (batch, 3, H, W) in [0, 1].
@@ -37,9 +45,20 @@ class ImageCodec(nn.Module):
             batch, self.config.transform.latents, -(-height // self.stride), -(-width // self.stride)
         )  # fmt: skip
         y = self.analysis(pad_to_multiple(x - 0.5, self.stride), quality) if x is not None else None
-        y_hat = self.latent_codec.code(coder, y, latent_shape, quality)
-        x_hat = self.synthesis(y_hat, quality)[:, :, :height, :width].float() + 0.5
+        y_hat, exact = self.latent_codec.code_with_exact(coder, y, latent_shape, quality)
+        assignment = self._route(exact) if self.router is not None else None
+        x_hat = self.synthesis(y_hat, quality, assignment=assignment)[:, :, :height, :width].float() + 0.5
         return x_hat.clamp(0, 1)
+
+    def _route(self, exact: Tensor) -> Tensor:
+        assert self.router is not None
+        with full_precision(exact):
+            return self.router(torch.asinh(exact))
+
+    def make_exact(self) -> None:
+        """Turns the routing to float64, for coding."""
+        if self.router is not None:
+            self.router.double()
 
 
 def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:

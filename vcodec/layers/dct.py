@@ -42,7 +42,7 @@ def _ordered_basis(channels: int, block: int) -> tuple[Tensor, Tensor]:
     cosines = torch.cos(math.pi / block * (position[None, :] + 0.5) * frequency[:, None]) * (2 / block) ** 0.5
     cosines[0] /= 2**0.5
     pictures = torch.einsum("ux,vy->uvxy", cosines, cosines).reshape(-1, block, block)
-    colours = COLOUR_BASIS if channels == 3 else torch.eye(channels)
+    colours = COLOUR_BASIS.to(pictures.device) if channels == 3 else torch.eye(channels)
     scales = torch.tensor(COLOUR_VARIANCE if channels == 3 else [1.0] * channels)
     basis = torch.einsum("kc,pxy->kpcxy", colours, pictures).flatten(0, 1)
     # the spectrum of natural pictures falls with the square of the frequency

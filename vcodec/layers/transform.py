@@ -1,6 +1,6 @@
 """Analysis and synthesis transforms: what every coded path is built from.
 
-One class each; `vss`, `swin` and `conv` are a choice of the configuration:
+One class each; `vss`, `swin`, `conv` and `semantic` are a choice of the configuration:
 
     analysis:   x -> [down -> blocks] -> [down -> blocks] -> ... -> down -> latents
     synthesis:  latents -> up -> [blocks -> up] -> ... -> x
@@ -17,20 +17,23 @@ from torch import Tensor, nn
 from .dct import dct_analysis_weight
 from .gains import Modulation
 from .gdn import GDN
+from .low_rank import LowRankReduction
+from .semantic import SemanticBlock
 from .swin import SwinBlock
 from .vss import VSSBlock
 
-KINDS = ("vss", "swin", "conv")
+KINDS = ("vss", "swin", "conv", "semantic")
 
 
 @dataclass(frozen=True)
 class TransformConfig:
     """Sizes of a transform, in the order of the analysis; the synthesis mirrors them.
 
-    kind: vss | swin | conv. widths, strides, kernels: one a stage, the last stage making the latents (its width is
+    kind: vss | swin | conv | semantic. widths, strides, kernels: one a stage, the last stage making the latents (its width is
     the latents'). depths: blocks after each stage but the last. sampling: "deconv" (strided convolutions, transposed
     in the synthesis) or "shuffle" (pixel unshuffle before, pixel shuffle after a convolution). activation: what
     `conv` has for a block, "gdn" or "relu". shortcut: a linear transform beside the network, starting as a DCT.
+    clusters: of the semantic blocks.
     """
 
     kind: str = "vss"
@@ -47,6 +50,7 @@ class TransformConfig:
     head_width: int = 32
     mlp_ratio: float = 4.0
     swin_norm: bool = True
+    clusters: int = 16
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -113,12 +117,16 @@ class Synthesis(nn.Module):
     """Latents (batch, latent_channels, H, W) to (batch, out_channels, H * stride, W * stride).
 
     Args: conditions: for each inner stage, coarsest first, the channels of a map that is joined to the features
-    there (0 for none); levels as in Analysis; shortcut_latents: how many latents the linear shortcut reads.
+    there (0 for none); levels as in Analysis; routed: the caller hands forward() the assignment of positions to
+    clusters, which semantic blocks need.
     """
 
     def __init__(self, out_channels: int, config: TransformConfig, levels: int = 0, *,
-                 latent_channels: int | None = None, conditions: Sequence[int] | None = None):  # fmt: skip
+                 latent_channels: int | None = None, conditions: Sequence[int] | None = None,
+                 routed: bool = False):  # fmt: skip
         super().__init__()
+        if config.kind == "semantic" and not routed:
+            raise ValueError("a semantic synthesis is for image codecs, where exact latents decide its routing")
         widths = (out_channels, *config.widths[:-1])
         conditions = tuple(conditions or [0] * len(config.depths))
         self.stages = nn.ModuleList()
@@ -147,7 +155,11 @@ class Synthesis(nn.Module):
             _start_at_zero(self.stages[-1])
 
     def forward(
-        self, latents: Tensor, quality: Tensor | None = None, conditions: Sequence[Tensor | None] = ()
+        self,
+        latents: Tensor,
+        quality: Tensor | None = None,
+        conditions: Sequence[Tensor | None] = (),
+        assignment: Tensor | None = None,
     ) -> Tensor:
         hidden = latents
         for i, stage in enumerate(self.stages):
@@ -158,7 +170,11 @@ class Synthesis(nn.Module):
                 hidden = self.joins[i](hidden)
                 if self.modulations and quality is not None:
                     hidden = self.modulations[i](hidden, quality)
-                hidden = self.blocks[i](hidden)
+                if assignment is None:
+                    hidden = self.blocks[i](hidden)
+                else:
+                    for block in self.blocks[i]:
+                        hidden = block(hidden, assignment)
         if self.shortcut is not None:
             with full_precision(latents):
                 hidden = hidden + self.shortcut(latents.float())
@@ -178,6 +194,12 @@ def make_blocks(config: TransformConfig, channels: int, depth: int, inverse: boo
                       mlp_ratio=config.mlp_ratio, norm=config.swin_norm)
             for i in range(depth)
         ]  # fmt: skip
+    if config.kind == "semantic":
+        blocks: list[nn.Module] = [
+            SemanticBlock(channels, config.d_state, config.expand, config.clusters, routed=inverse)
+            for _ in range(depth)
+        ]
+        return blocks if inverse or not depth else [*blocks, LowRankReduction(channels)]
     return [VSSBlock(channels, config.d_state, config.expand) for _ in range(depth)]
 
 

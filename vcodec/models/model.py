@@ -86,7 +86,7 @@ class ImageModel(nn.Module):
     def make_exact(self) -> None:
         """Turns everything on the way to the scales to float64: the last step before coding."""
         for module in self.modules():
-            if isinstance(module, EntropyModel):
+            if isinstance(module, EntropyModel | ImageCodec):
                 module.make_exact()
 
 

@@ -1,0 +1,77 @@
+"""MambaIC's entropy model: state space blocks read the channel and the checkerboard context of every slice."""
+
+import torch
+from torch import Tensor, nn
+
+from ..layers.attention import ResidualUnit
+from ..layers.transform import TransformConfig, make_blocks
+from .channelwise import ChannelSlice, ChannelwiseHyperprior, attention_gate, convolutions
+from .coders import EntropyCoder
+from .config import ContextConfig
+
+
+class ContextHyperprior(ChannelwiseHyperprior):
+    """The channel-wise model with a checkerboard in every slice and VSS blocks over all that is known.
+
+        for each slice:  means, scales as in the channel-wise model   (channel context)
+                         anchors:      context(nothing,         means, scales, features) -> window attention
+                         non-anchors:  context(coded anchors,   means, scales, features) -> window attention
+
+    Zeng et al. 2025 (MambaIC). `ContextConfig` holds the paper's ablations: channel=False, spatial=False (one pass),
+    attention=0 (no window attention), kind="conv" | "swin" | "vss" for the blocks.
+    """
+
+    def _make_slice(self, latents: int, index: int, context: ContextConfig) -> ChannelSlice:
+        return ContextSlice(latents, index, context)
+
+
+class ContextSlice(ChannelSlice):
+    """A channel slice whose parameters are refined by blocks, for anchors first and then for their neighbours."""
+
+    def __init__(self, latents: int, index: int, context: ContextConfig):
+        super().__init__(latents, index, context)
+        width = latents // context.slices
+        self.neighbours = nn.Conv2d(width, 2 * width, 5, padding=2) if context.spatial else None
+        joined = 2 * latents + 2 * width + (2 * width if context.spatial else 0)
+        self.blocks = nn.Sequential(*context_blocks(joined, context))
+        self.refine = convolutions(joined, (), 2 * width)
+        self.refined_mean_attention = attention_gate(width, context)
+        self.refined_scale_attention = attention_gate(width, context)
+
+    def _code_symbols(self, coder: EntropyCoder, y: Tensor | None, means: Tensor, log_scales: Tensor,
+                      features: tuple[Tensor, Tensor], base_log_scales: Tensor) -> Tensor:  # fmt: skip
+        known = torch.cat([means, log_scales, *features], dim=1)
+        start = torch.cat([means, log_scales], dim=1)
+        if self.neighbours is None:
+            return coder.code_gaussian(y, *self._refined(start, known, base_log_scales))[0]
+        anchors = anchor_mask(means.shape, means.device)
+        nothing = torch.zeros_like(start)
+        y_hat, _ = coder.code_gaussian(
+            y, *self._refined(start, torch.cat([nothing, known], dim=1), base_log_scales), anchors
+        )
+        context = self.neighbours(y_hat.to(means.dtype))
+        others, _ = coder.code_gaussian(
+            y, *self._refined(start, torch.cat([context, known], dim=1), base_log_scales), ~anchors
+        )
+        return y_hat + others
+
+    def _refined(self, start: Tensor, joined: Tensor, base_log_scales: Tensor) -> tuple[Tensor, Tensor]:
+        means, log_scales = (start + self.refine(self.blocks(joined))).chunk(2, dim=1)
+        return self.refined_mean_attention(means), base_log_scales + self.refined_scale_attention(log_scales)
+
+
+def context_blocks(channels: int, context: ContextConfig) -> list[nn.Module]:
+    """The blocks that read the context: visual state space, Swin, or residual bottlenecks of convolutions."""
+    if context.kind == "conv":
+        return [ResidualUnit(channels) for _ in range(context.depth)]
+    config = TransformConfig(
+        kind=context.kind, d_state=context.d_state, expand=context.expand, window=context.window,
+        head_width=context.head_width, mlp_ratio=context.mlp_ratio,
+    )  # fmt: skip
+    return make_blocks(config, channels, context.depth)
+
+
+def anchor_mask(shape: tuple[int, ...], device: torch.device) -> Tensor:
+    """Boolean (1, 1, H, W): the black fields of a checkerboard, which are coded first (He et al. 2021)."""
+    rows, columns = torch.arange(shape[-2], device=device), torch.arange(shape[-1], device=device)
+    return ((rows[:, None] + columns[None, :]) % 2 == 0)[None, None]
