@@ -29,17 +29,13 @@ def main(arguments: list[str] | None = None) -> int:
     except VcodecError as error:
         print(f"train_video.py: {error}", file=sys.stderr)
         return 1
-    ending = (
-        "finished" if report.step == report.steps else f"stopped at step {report.step}; go on with --resume"
-    )
+    ending = "finished" if report.step == report.steps else f"stopped at step {report.step}; go on with --resume"
     print(f"{options.output}: {ending}; non-finite batches left out: {report.skipped}")
     return 0
 
 
 def create_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_data_options(parser.add_argument_group("data"))
     add_run_options(parser.add_argument_group("run"))
     add_optimisation_options(parser.add_argument_group("optimisation and speed"))

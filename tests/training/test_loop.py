@@ -140,5 +140,5 @@ def test_a_warm_start_takes_an_image_codec_for_the_iframes(short_run: TrainingCo
 
 
 def test_a_warm_start_from_nothing_that_fits_is_refused(short_run: TrainingConfig, tmp_path: Path):
-    with pytest.raises(VcodecError, match="no such model|there is no model"):
+    with pytest.raises(VcodecError, match="no such model"):
         train(dataclasses.replace(short_run, init=str(tmp_path / "missing.safetensors")))

@@ -55,11 +55,14 @@ def open_clips(
         except VcodecError as error:
             return str(error)
 
-    if cache not in ("ram", "device", "none"):
-        Path(cache).mkdir(parents=True, exist_ok=True)
-    with ThreadPoolExecutor(max(1, threads)) as pool:
-        results = pool.map(store, clips)
-        stored = list(tqdm(results, "decoding", len(clips), unit="clip", delay=2, leave=False))
+    try:
+        if cache not in ("ram", "device", "none"):
+            Path(cache).mkdir(parents=True, exist_ok=True)
+        with ThreadPoolExecutor(max(1, threads)) as pool:
+            results = pool.map(store, clips)
+            stored = list(tqdm(results, "decoding", len(clips), unit="clip", delay=2, leave=False))
+    except OSError as error:
+        raise VcodecError(f"the cache {cache} can't be written ({error}); choose another with --cache") from error
     opened = [clip for clip in stored if not isinstance(clip, str)]
     problems = [problem for problem in stored if isinstance(problem, str)]
     if clips and not opened:
@@ -74,8 +77,13 @@ def decode(clip: Clip, start: int = 0, count: int | None = None) -> Iterator[np.
     if clip.files[0].suffix == ".npy":
         yield from _load_array(clip.files[0])[start : None if count is None else start + count]
     elif clip.files[0].suffix.lower() in IMAGE_SUFFIXES:
+        size = None
         for path in clip.files[start : None if count is None else start + count]:
-            yield read_picture(path)
+            picture = read_picture(path)
+            if size not in (None, picture.shape):
+                raise VcodecError(f"{path}: its size differs from that of the pictures before it")
+            size = picture.shape
+            yield picture
     else:
         with open_video(clip.files[0], seek=start, frames=count) as video:
             for frame in video:
@@ -168,8 +176,6 @@ def _decode_into(clip: Clip, folder: Path) -> Path:
         with part.open("wb") as file:
             _write_frames(file, clip)
         part.replace(path)
-    except OSError as error:
-        raise OSError(error.errno, f"the cache {folder} can't be written ({error.strerror})") from error
     finally:
         part.unlink(missing_ok=True)
     return path
@@ -183,8 +189,6 @@ def _write_frames(file, clip: Clip) -> None:  # type: ignore[no-untyped-def]
         if shape is None:
             shape = frame.shape
             _write_header(file, (0, *shape))
-        if frame.shape != shape:
-            raise VcodecError(f"{clip.files[min(count, len(clip.files) - 1)]}: its size differs from the first's")
         file.write(np.ascontiguousarray(frame).data)
         count += 1
     if shape is None:

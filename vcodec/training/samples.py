@@ -4,6 +4,7 @@ Sample g is the same whichever worker or rank makes it and whenever: that is wha
 run on several machines, equal to a plain one.
 """
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from typing import NamedTuple
@@ -21,6 +22,9 @@ from .schedule import Stage
 
 #: A long clip is visited more often than a short one: once per so many frames in each pass over the data.
 FRAMES_PER_VISIT = 8
+
+#: Where a clip can't be read, the next one takes its place, so many times.
+ATTEMPTS = 8
 
 
 class Batch(NamedTuple):
@@ -55,7 +59,14 @@ class StageSamples(Dataset[tuple[Tensor, float, int]]):
             )
 
     def __getitem__(self, index: int) -> tuple[Tensor, float, int]:
-        random = np.random.default_rng((*self.key, index))
+        for attempt in range(ATTEMPTS):
+            try:
+                return self._sample(np.random.default_rng((*self.key, index, attempt)), index + attempt)
+            except VcodecError as error:
+                print(f"a sample was replaced by another: {error}", file=sys.stderr)
+        raise VcodecError(f"{ATTEMPTS} clips in a row can't be read any more; is the data still there?")
+
+    def _sample(self, random: np.random.Generator, index: int) -> tuple[Tensor, float, int]:
         if random.random() < self.still_share:
             still = self.stills[self._shuffled(index, len(self.stills), 1)]
             frames = still_motion(random, still, self.stage) if self.stage.kind == "video" else None
