@@ -18,7 +18,7 @@ from vcodec.errors import VcodecError
 from vcodec.evaluation.ffmpeg import find_ffmpeg
 from vcodec.evaluation.meter import Meter
 from vcodec.evaluation.sequences import to_8_bits
-from vcodec.video import Frame
+from vcodec.video import Frame, create_video
 
 FramePair = tuple[Frame, Frame]
 """A source frame and the decoded one."""
@@ -46,8 +46,8 @@ class Vmaf(ExtraMetric):
         reading = ["-f", "rawvideo", "-pix_fmt", format.pixel_format, "-s", f"{format.width}x{format.height}"]
         with tempfile.TemporaryDirectory(prefix="vcodec-vmaf-") as scratch:
             source, decoded, log = (Path(scratch) / name for name in ("source.yuv", "decoded.yuv", "log.json"))
-            _write_raw(source, [pair[0] for pair in pairs])
-            _write_raw(decoded, [pair[1] for pair in pairs])
+            _write(source, [pair[0] for pair in pairs])
+            _write(decoded, [pair[1] for pair in pairs])
             command = [self.ffmpeg, "-v", "error", *reading, "-i", str(decoded), *reading, "-i", str(source)]
             command += ["-lavfi", f"libvmaf=log_fmt=json:log_path={log}", "-f", "null", "-"]
             Meter().run(command)
@@ -107,8 +107,7 @@ def _luma(frame: Frame) -> np.ndarray:
     return to_8_bits(frame).planes[0][..., None]
 
 
-def _write_raw(path: Path, frames: list[Frame]) -> None:
-    with open(path, "wb") as file:
+def _write(path: Path, frames: list[Frame]) -> None:
+    with create_video(path, frames[0].format) as writer:
         for frame in frames:
-            for plane in frame.planes:
-                file.write(np.ascontiguousarray(plane).tobytes())
+            writer.write(frame)

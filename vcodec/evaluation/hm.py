@@ -95,7 +95,7 @@ class HmCodec(Codec):
         with tempfile.TemporaryDirectory(prefix="vcodec-hm-") as scratch, resources.as_file(CONFIGURATION) as default:
             raw = Path(scratch) / "source.yuv"
             with meter.paused():
-                frames = source.write_raw(raw)
+                frames = source.write(raw)
             files: list[str | Path] = ["-c", self.config or default, "-i", raw, "-b", path, "-o", os.devnull]
             meter.run([self.encoder, *files, *self.encode_arguments(source, quality, frames)])
         return packet_sizes(path)

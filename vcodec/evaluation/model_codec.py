@@ -120,18 +120,10 @@ def _readable_file(source: Source, meter: Meter) -> Iterator[tuple[Path, dict[st
         yield source.sequence.path, source.sequence.raw_format
         return
     with tempfile.TemporaryDirectory(prefix="vcodec-source-") as scratch:
-        raw = Path(scratch) / "source.yuv"
+        converted = Path(scratch) / "source.y4m"
         with meter.paused():
-            source.write_raw(raw)
-        format = source.format
-        yield (
-            raw,
-            {
-                "size": (format.width, format.height),
-                "pixel_format": format.pixel_format,
-                "frame_rate": source.frame_rate,
-            },
-        )
+            source.write(converted)
+        yield converted, {}
 
 
 @lru_cache(maxsize=2)

@@ -85,6 +85,7 @@ def _results(
 
 def _results_over_processes(jobs: Sequence[Job], processes: int) -> Iterator[tuple[Job, JobResult | VcodecError]]:
     threads = max(1, torch.get_num_threads() // processes)
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # workers share the cores and must not spin on them
     context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
     with ProcessPoolExecutor(processes, context, initializer=limit_threads, initargs=(threads,)) as pool:
         futures = {pool.submit(attempt, job): job for job in jobs}

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from vcodec.errors import VcodecError
-from vcodec.video import Frame, VideoFormat, VideoReader, open_video
+from vcodec.video import Frame, VideoFormat, VideoReader, create_video, open_video
 
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".mov", ".webm", ".avi", ".y4m", ".yuv")
 MANIFEST = "manifest.json"
@@ -121,15 +121,14 @@ class Source:
         """The number of frames, counted."""
         return sum(1 for _ in self)
 
-    def write_raw(self, path: Path) -> int:
-        """Write the frames as bare samples (what reference encoders read); returns how many."""
-        count = 0
-        with open(path, "wb") as file:
+    def write(self, path: Path) -> int:
+        """Write the frames to a file that other programs read, .yuv or .y4m; returns how many."""
+        frames = 0
+        with create_video(path, self.format, self.frame_rate) as writer:
             for frame in self:
-                for plane in frame.planes:
-                    file.write(np.ascontiguousarray(plane).tobytes())
-                count += 1
-        return count
+                writer.write(frame)
+                frames += 1
+        return frames
 
     def identity(self) -> dict[str, Any]:
         """What tells this source from another one of the same name, for resuming."""

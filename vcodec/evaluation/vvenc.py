@@ -62,7 +62,7 @@ class VvencCodec(Codec):
         with tempfile.TemporaryDirectory(prefix="vcodec-vvenc-") as scratch:
             raw = Path(scratch) / "source.yuv"
             with meter.paused():
-                source.write_raw(raw)
+                source.write(raw)
             size = f"{format.width}x{format.height}"
             reading = ["-f", "rawvideo", "-pix_fmt", format.pixel_format, "-s", size, "-r", str(source.frame_rate)]
             writing = [*self.arguments(quality), "-f", "vvc", str(path)]
