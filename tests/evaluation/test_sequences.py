@@ -40,7 +40,7 @@ def test_patterns_choose_sequences(dataset_directory):
     dataset = load_dataset(str(dataset_directory))
     assert [s.name for s in dataset.select(["!sm*"]).sequences] == ["large"]
     assert [s.name for s in dataset.select(["s*"]).sequences] == ["small"]
-    with pytest.raises(VcodecError, match="No sequence of .* matches x; there are large, small"):
+    with pytest.raises(VcodecError, match=r"No sequence of .* matches x; there are large, small"):
         dataset.select(["x"])
 
 

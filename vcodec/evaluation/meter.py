@@ -1,6 +1,5 @@
 """What coding costs: seconds and peak memory, of this process and of programs that it runs."""
 
-import gc
 import os
 import subprocess
 import tempfile
@@ -26,7 +25,6 @@ class Meter:
     """
 
     def __init__(self) -> None:
-        gc.collect()
         self.seconds = 0.0
         self._baseline = _status_bytes("VmRSS")
         self._peak = 0

@@ -123,12 +123,11 @@ def _point_path(job: Job, output: Path) -> Path:
 def _stored_record(job: Job, output: Path) -> dict[str, Any] | None:
     """The record of a point that was computed before with the same settings."""
     try:
-        record: dict[str, Any] = json.loads(_point_path(job, output).read_text())
+        record = json.loads(_point_path(job, output).read_text())
     except (OSError, ValueError):
         return None
-    # Compared as JSON: tuples have become lists.
-    same = record.get("settings") == json.loads(json.dumps(job.settings()))
-    return record if same else None
+    settings = json.loads(json.dumps(job.settings()))  # as JSON has them: tuples have become lists
+    return record if isinstance(record, dict) and record.get("settings") == settings else None
 
 
 def _store(job: Job, result: JobResult, output: Path) -> None:
