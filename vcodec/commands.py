@@ -147,8 +147,10 @@ def info(options: argparse.Namespace) -> int:
     """Print the header, then every frame with its type, quality, time and bytes."""
     frames: list[dict[str, Any]] = []
     damage: list[Damage] = []
-    length = 0 if options.input == "-" else os.path.getsize(options.input)
     with open_input(options.input) as file:
+        length = file.seek(0, os.SEEK_END) if file.seekable() else 0
+        if length:
+            file.seek(0)
         reader = StreamReader(file)
         for item in reader:
             if isinstance(item, Damage):
