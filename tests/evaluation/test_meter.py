@@ -1,32 +1,60 @@
 """Seconds and memory: what is counted and what is not."""
 
 import sys
-import time
+from collections.abc import Iterator
 
 import pytest
 
 from vcodec.errors import VcodecError
+from vcodec.evaluation import meter as meter_module
 from vcodec.evaluation.meter import Meter
 
 
-def slowly(count: int, pause: float = 0.05):
-    for index in range(count):
-        time.sleep(pause)
-        yield index
+class Clock:
+    """Stands still unless something takes its time."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def perf_counter(self) -> float:
+        return self.now
+
+    def items(self, count: int, seconds: float) -> Iterator[int]:
+        for index in range(count):
+            self.now += seconds
+            yield index
 
 
-def test_reading_is_not_counted():
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(meter_module, "time", clock)
+    return clock
+
+
+def test_reading_is_not_counted(clock):
     meter = Meter()
     with meter.running():
-        assert list(meter.excluded(slowly(3))) == [0, 1, 2]
-    assert meter.seconds < 0.1
+        for _ in meter.excluded(clock.items(3, seconds=10)):
+            clock.now += 1
+    assert meter.seconds == 3
 
 
-def test_only_the_making_of_decoded_frames_is_counted():
+def test_only_the_making_of_decoded_frames_is_counted(clock):
     meter = Meter()
-    for _ in meter.included(slowly(3)):
-        time.sleep(0.2)
-    assert 0.15 <= meter.seconds < 0.55
+    for _ in meter.included(clock.items(3, seconds=10)):
+        clock.now += 1
+    assert meter.seconds == 30
+
+
+def test_a_pause_is_not_counted(clock):
+    meter = Meter()
+    with meter.running():
+        clock.now += 1
+        with meter.paused():
+            clock.now += 10
+        clock.now += 2
+    assert meter.seconds == 3
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells")

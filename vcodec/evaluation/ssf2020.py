@@ -15,6 +15,7 @@ from functools import lru_cache, partial
 from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, BinaryIO
 
 import torch
@@ -133,8 +134,8 @@ def _load_network(checkpoint: Path, device: str) -> nn.Module:
         weights = content.get("state_dict", content)
         weights = {name.removeprefix("module."): tensor for name, tensor in weights.items()}
         network = video.ScaleSpaceFlow.from_state_dict(weights)
-    except (OSError, RuntimeError, AttributeError, KeyError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
+    except (OSError, EOFError, UnpicklingError, RuntimeError, AttributeError, KeyError, ValueError) as error:
+        reason = (str(error).strip() or "it is cut off").splitlines()[0]
         raise VcodecError(f"{checkpoint}: not a checkpoint of ssf2020 ({reason}).") from error
     network.update()  # a training checkpoint has no coding tables yet
     return network.to(device).eval()
