@@ -123,7 +123,7 @@ def test_vp9_is_lossless_by_default(tmp_path, format):
     if format.pixel_format in [f.name for f in av.Codec("libvpx-vp9", "w").video_formats]:
         assert_same(rewritten(path, frames, Fraction(25)), frames)
     else:  # libvpx is often built for 8 bits alone
-        with pytest.raises(VcodecError, match="libvpx-vp9 can't hold 17x15|32x16"):
+        with pytest.raises(VcodecError, match="libvpx-vp9 can't hold"):
             rewritten(path, frames)
         assert not list(tmp_path.iterdir())
 
