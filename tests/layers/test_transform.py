@@ -9,6 +9,9 @@ from vcodec.layers.transform import KINDS, Analysis, Synthesis, TransformConfig
 
 PAPER = TransformConfig(widths=(8, 8, 12), strides=(2, 2, 2), kernels=(5, 5, 5), depths=(1, 2), window=4, head_width=4)
 SHUFFLED = replace(PAPER, widths=(8, 8, 12), strides=(4, 2, 1), kernels=(3, 1, 1), sampling="shuffle", shortcut=True)
+WITHOUT_LOSS = TransformConfig(
+    widths=(8, 48), strides=(2, 2), kernels=(1, 1), depths=(1,), sampling="shuffle", shortcut=True
+)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -50,14 +53,12 @@ def test_every_parameter_gets_a_gradient(kind):
 
 
 def test_a_shortcut_starts_as_an_exact_block_transform():
-    config = TransformConfig(widths=(8, 48), strides=(2, 2), kernels=(1, 1), depths=(1,), sampling="shuffle", shortcut=True)
     x = torch.rand(1, 3, 12, 8)
-    assert torch.allclose(Synthesis(3, config)(Analysis(3, config)(x)), x, atol=1e-5)
+    assert torch.allclose(Synthesis(3, WITHOUT_LOSS)(Analysis(3, WITHOUT_LOSS)(x)), x, atol=1e-5)
 
 
 def test_the_shortcut_keeps_full_precision_under_autocast():
-    config = TransformConfig(widths=(8, 48), strides=(2, 2), kernels=(1, 1), depths=(1,), sampling="shuffle", shortcut=True)
-    analysis, synthesis, x = Analysis(3, config), Synthesis(3, config), torch.rand(1, 3, 12, 8)
+    analysis, synthesis, x = Analysis(3, WITHOUT_LOSS), Synthesis(3, WITHOUT_LOSS), torch.rand(1, 3, 12, 8)
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.allclose(synthesis(analysis(x)), x, atol=1e-5)
 

@@ -68,7 +68,7 @@ def test_the_block_follows_the_equations(d_state, expand, size):
 def test_step_sizes_start_where_mamba_starts_them():
     scan = SelectiveScan2d(64, 16, 4)
     steps = F.softplus(scan.dt_bias)
-    assert 0.001 <= steps.min()
+    assert steps.min() >= 0.001
     assert steps.max() <= 0.1
     assert torch.equal(torch.exp(scan.A_log).round()[2, 5], torch.arange(1.0, 17.0))
 

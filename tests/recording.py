@@ -1,0 +1,61 @@
+"""Looking over a decoder's shoulder: the scale levels it used and the symbols it read, in coding order."""
+
+import zlib
+from collections.abc import Iterable
+from unittest import mock
+
+import numpy as np
+import torch
+
+from vcodec.bitstream import Packet
+from vcodec.codec import Decoder
+from vcodec.entropy import coders
+from vcodec.entropy.gaussian import level_position
+from vcodec.models import ImageModel
+from vcodec.video import VideoFormat
+
+
+class RecordingDecoder(coders.SymbolDecoder):
+    """Remembers symbols and levels; hands the same symbols to an encoder and so gets the payload once more."""
+
+    def __init__(self, data: bytes):
+        super().__init__(data)
+        self.symbols: list[np.ndarray] = []
+        self.levels: list[np.ndarray] = []
+        self.encoder = coders.SymbolEncoder()
+
+    def code_factorized(self, prior, z, shape, bank):
+        z_hat = super().code_factorized(prior, z, shape, bank)
+        self.encoder.code_factorized(prior, z_hat, shape, bank)
+        self.symbols.append(z_hat.numpy().astype(np.int32))
+        return z_hat
+
+    def code_gaussian(self, y, means, log_scales, mask=None):
+        y_hat, symbols = super().code_gaussian(y, means, log_scales, mask)
+        self.encoder.code_gaussian(symbols + means, means, log_scales, mask)
+        self.symbols.append(symbols.numpy().astype(np.int32))
+        self.levels.append(level_position(log_scales).floor().numpy().astype(np.int32))
+        return y_hat, symbols
+
+
+def record(decoder: Decoder, packet: Packet) -> RecordingDecoder:
+    """Decodes a packet and gives what was seen."""
+    seen = RecordingDecoder(packet.payload)
+    with mock.patch("vcodec.codec.SymbolDecoder", return_value=seen):
+        decoder.decode(packet)
+    return seen
+
+
+def symbols_of(model: ImageModel, format: VideoFormat, packets: Iterable[Packet], **options) -> list[list[np.ndarray]]:
+    """The symbols of every packet."""
+    decoder = Decoder(model, format, **options)
+    return [record(decoder, packet).symbols for packet in packets]
+
+
+def checksum(symbols: list[np.ndarray]) -> int:
+    return zlib.crc32(b"".join(s.tobytes() for s in symbols))
+
+
+def perturbed(reference: torch.Tensor, size: float) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return (reference + size * torch.randn(reference.shape, generator=generator)).clamp(0, 1)
