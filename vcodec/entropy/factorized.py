@@ -70,8 +70,9 @@ class FactorizedPrior(nn.Module):
 
     @property
     def has_tables(self) -> bool:
-        """Whether `update()` was called or tables were loaded."""
-        return bool(self.tables[0, -1] == 65536)
+        """Whether `update()` was called or tables were loaded, and every row is one that can be coded with."""
+        ends = self.tables[:, [0, -1]] == torch.tensor([0, 65536], device=self.tables.device)
+        return bool(ends.all() and (self.tables.diff(dim=1) > 0).all())
 
     def frequency_tables(self) -> FrequencyTables:
         """The tables as the entropy coder takes them; row = bank * channels + channel."""

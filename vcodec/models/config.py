@@ -22,13 +22,32 @@ class VideoConfig:
     fixed_quality: int = 32
 
 
+MAX_NUMBER, MAX_DEPTH, MAX_ENTRIES = 4096, 64, 16
+
+
 def config_to_dict(config: Any) -> dict[str, Any]:
     """A configuration as plain data for JSON."""
     return dataclasses.asdict(config)
 
 
+def config_changes(config: Any) -> dict[str, Any]:
+    """The fields that differ from their defaults: options that are added later leave this as it is."""
+    changes = {}
+    for option in dataclasses.fields(config):
+        value = getattr(config, option.name)
+        factory = option.default_factory
+        default = option.default if factory is dataclasses.MISSING else factory()
+        if value != default:
+            changes[option.name] = config_changes(value) if dataclasses.is_dataclass(value) else value
+    return changes
+
+
 def config_from_dict(kind: type, data: dict[str, Any]) -> Any:
-    """The configuration that `config_to_dict` wrote. Raises ValueError when a field is unknown or of another type."""
+    """The configuration that `config_to_dict` wrote.
+
+    Raises ValueError when a field is unknown, of another type, or so large that no sensible model could hold it: the
+    data may come from anywhere.
+    """
     if not isinstance(data, dict):
         raise ValueError(f"{kind.__name__} is not a table of fields")
     hints = typing.get_type_hints(kind)
@@ -44,6 +63,8 @@ def _field_from_data(hint: Any, value: Any, name: str) -> Any:
     if typing.get_origin(hint) is tuple:
         if not isinstance(value, list | tuple):
             raise ValueError(f"'{name}' is not a list")
+        if len(value) > MAX_ENTRIES:
+            raise ValueError(f"'{name}' has {len(value)} entries, more than {MAX_ENTRIES}")
         item = typing.get_args(hint)[0]
         return tuple(_field_from_data(item, entry, name) for entry in value)
     if isinstance(hint, types.UnionType):
@@ -52,8 +73,10 @@ def _field_from_data(hint: Any, value: Any, name: str) -> Any:
             return None
         hint = next(choice for choice in choices if choice is not type(None))
         return _field_from_data(hint, value, name)
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+    if hint is float and type(value) is int:
+        value = float(value)
     if type(value) is not hint:
         raise ValueError(f"'{name}' is {value!r}, not of type {hint.__name__}")
+    if hint in (int, float) and not 0 <= value <= (MAX_DEPTH if "depth" in name else MAX_NUMBER):
+        raise ValueError(f"'{name}' is {value}, outside the limits")
     return value

@@ -8,11 +8,12 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
+from torch import Tensor
 
 from ..errors import VcodecError
 from ..iframe import ImageConfig
-from .config import VideoConfig, config_from_dict, config_to_dict
+from .config import VideoConfig, config_changes, config_from_dict, config_to_dict
 from .model import ImageModel
 from .registry import DEFAULT_MODEL, build_model, model_config, registered_model
 
@@ -79,7 +80,7 @@ def save_model(model: ImageModel, path: str | os.PathLike[str], *, half: bool = 
     path = Path(path)
     part = path.with_name(path.name + ".part")
     try:
-        save_file(tensors, part, metadata)
+        part.write_bytes(save(tensors, metadata))
         part.replace(path)
     except OSError as error:
         part.unlink(missing_ok=True)
@@ -105,27 +106,38 @@ def load_model(path: str | os.PathLike[str]) -> ImageModel:
         )
     try:
         config = config_from_dict(KINDS[metadata["kind"]], json.loads(metadata["config"]))
-        model = build_model(config)
-    except (ValueError, KeyError, TypeError) as error:
+        with torch.device("meta"):  # takes no memory, whatever the configuration asks for
+            expected = build_model(config).state_dict()
+    except (ValueError, LookupError, TypeError, ArithmeticError, RuntimeError) as error:
         raise VcodecError(f"{path}: the configuration inside can't be read: {error}") from error
-    for key, tensor in tensors.items():
-        if tensor.is_floating_point():
-            tensors[key] = tensor.float()
-            if not tensor.isfinite().all():
-                raise VcodecError(f"{path}: '{key}' holds values that are no numbers; the file is damaged")
-    try:
-        model.load_state_dict(tensors)
-    except RuntimeError as error:
-        reason = str(error).strip().splitlines()[-1].strip()
-        raise VcodecError(f"{path}: the weights do not fit the configuration inside: {reason}") from error
+    _check_tensors(path, tensors, expected)
+    model = build_model(config)
+    model.load_state_dict(tensors)
+    if not model.has_tables:
+        raise VcodecError(f"{path}: the tables of the entropy coder are damaged")
     shipped = path.parent == SHIPPED
     model.name = path.stem if shipped else metadata.get("name", path.stem)
     return model.eval()
 
 
+def _check_tensors(path: Path, tensors: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    """Raises VcodecError unless a file's tensors are those of its configuration, and numbers all of them."""
+    for key in sorted(tensors.keys() ^ expected.keys()):
+        which = "are missing" if key in expected else "belong to no part of the model"
+        raise VcodecError(f"{path}: the weights do not fit the configuration inside: those of '{key}' {which}")
+    for key, tensor in tensors.items():
+        if tensor.shape != expected[key].shape or tensor.is_floating_point() != expected[key].is_floating_point():
+            raise VcodecError(
+                f"{path}: the weights do not fit the configuration inside: '{key}' is {tensor.dtype} "
+                f"{tuple(tensor.shape)} in place of {expected[key].dtype} {tuple(expected[key].shape)}"
+            )
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise VcodecError(f"{path}: '{key}' holds values that are no numbers; the file is damaged")
+
+
 def weights_hash(model: ImageModel) -> bytes:
     """Eight bytes that stand for a model's configuration and weights; streams carry them."""
-    digest = hashlib.sha256(json.dumps(config_to_dict(model.config), sort_keys=True).encode())
+    digest = hashlib.sha256(json.dumps(config_changes(model.config), sort_keys=True).encode())
     for key, tensor in sorted(model.state_dict().items()):
         values = tensor.detach().cpu().contiguous()
         digest.update(f"{key} {tuple(values.shape)}".encode())
