@@ -10,7 +10,7 @@ from ..entropy.coders import EntropyCoder
 from ..entropy.latent_codec import LatentCodec
 from ..iframe.image_codec import pad_to_multiple
 from ..layers.dct import dct_deviations
-from ..layers.transform import Analysis, Synthesis
+from ..layers.transform import Analysis, Synthesis, full_precision
 from .config import FlowConfig
 from .motion_search import motion_search
 from .warp import sampling_grid, scale_space_warp
@@ -47,7 +47,14 @@ class ScaleSpaceFlow(nn.Module):
         self.synthesis = Synthesis(3, transform, levels)
 
     def code(self, coder: EntropyCoder, x: Tensor | None, reference: Tensor, quality: Tensor) -> Motion:
-        """Codes the motion from the reference (batch, 3, H, W) to x, both in [0, 1]; x is None when decoding."""
+        """Codes the motion from the reference (batch, 3, H, W) to x, both in [0, 1]; x is None when decoding.
+
+        Always in full precision: in bfloat16 a displacement of 20 pixels is off by up to a sixteenth of one.
+        """
+        with full_precision(reference):
+            return self._code(coder, x, reference, quality)
+
+    def _code(self, coder: EntropyCoder, x: Tensor | None, reference: Tensor, quality: Tensor) -> Motion:
         batch, _, height, width = reference.shape
         shape = (batch, self.config.transform.latents, -(-height // self.stride), -(-width // self.stride))
         y = self._analyse(x, reference, quality) if x is not None else None
