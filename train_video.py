@@ -112,7 +112,7 @@ def add_optimisation_options(group: argparse._ArgumentGroup) -> None:
     )
     add("--precision", choices=("fp32", "bf16"), default="fp32", help="bf16: autocast, the scan in fp32")
     add("--micro-batch", type=int, help="samples in one pass, to save memory")
-    add("--compile", action="store_true", help="compile the model with torch.compile")
+    add("--compile", action="store_true", help="torch.compile the transforms: for GPUs; takes minutes")
     add("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     add("--threads", type=int, help="of PyTorch on the CPU")
 

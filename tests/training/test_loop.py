@@ -142,3 +142,16 @@ def test_a_warm_start_takes_an_image_codec_for_the_iframes(short_run: TrainingCo
 def test_a_warm_start_from_nothing_that_fits_is_refused(short_run: TrainingConfig, tmp_path: Path):
     with pytest.raises(VcodecError, match="no such model"):
         train(dataclasses.replace(short_run, init=str(tmp_path / "missing.safetensors")))
+
+
+@pytest.mark.slow
+def test_compiled_transforms_give_the_losses_of_plain_ones(short_run: TrainingConfig, tmp_path: Path, monkeypatch):
+    compile_module = torch.nn.Module.compile
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda module: compile_module(module, backend="aot_eager"))
+    config = dataclasses.replace(short_run, schedule=short_run.schedule.replace(steps=2))
+    train(config)
+    train(dataclasses.replace(config, output=tmp_path / "compiled", compile=True))
+    plain, compiled = (
+        [float(r["loss"]) for r in rows(f / "train.csv")] for f in (config.output, tmp_path / "compiled")
+    )
+    assert compiled == pytest.approx(plain, rel=1e-4)

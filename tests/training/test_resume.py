@@ -112,7 +112,12 @@ def test_a_signal_ends_the_run_with_a_checkpoint(short_run: TrainingConfig, numb
     ]
     environment = {**os.environ, "PYTHONPATH": str(CHECKOUT)}
     process = subprocess.Popen(
-        [*command, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+        [*command, *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        start_new_session=True,
     )
     log = short_run.output / "train.csv"
     deadline = time.monotonic() + 120
@@ -120,7 +125,7 @@ def test_a_signal_ends_the_run_with_a_checkpoint(short_run: TrainingConfig, numb
         if log.is_file() and len(column(log)) >= 3:
             break
         time.sleep(0.1)
-    process.send_signal(number)
+    os.killpg(process.pid, number)  # the workers get it, too, as they do from a terminal
     output, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
     assert "go on with --resume" in output

@@ -5,6 +5,7 @@ from torch import nn
 
 from ..errors import VcodecError
 from ..files import find_model
+from ..layers.transform import Analysis, Synthesis
 from ..models import ImageModel, create_model, lambda_of_quality, model_config
 from .config import TrainingConfig
 from .objective import quality_of_lambda
@@ -40,6 +41,16 @@ def fitting_schedule(schedule: Schedule, model: ImageModel) -> Schedule:
     if model.variable_rate or any(stage.lmbda is not None for stage in schedule.stages):
         return schedule
     return schedule.replace(lmbda=lambda_of_quality(float(model.config.fixed_quality)))
+
+
+def compile_transforms(model: nn.Module) -> None:
+    """Compile the analysis and synthesis transforms, which hold nearly all of the work, in place.
+
+    The rest (entropy estimation with a generator per sample, motion search, warp) would break the graph.
+    """
+    for module in model.modules():
+        if isinstance(module, Analysis | Synthesis):
+            module.compile()
 
 
 def load_initial_weights(model: nn.Module, name_or_path: str) -> str:

@@ -22,7 +22,7 @@ from .config import TrainingConfig
 from .data import load_data
 from .distributed import Group, join_group
 from .ema import ExponentialMovingAverage
-from .initial import fitting_schedule, initial_model, load_initial_weights
+from .initial import compile_transforms, fitting_schedule, initial_model, load_initial_weights
 from .log import TrainingLog
 from .objective import RateDistortion, rate_distortion
 from .optimizers import create_optimizer
@@ -85,13 +85,16 @@ class Trainer:
         if config.init is not None and not config.resume:
             self._say(load_initial_weights(self.model, config.init))
         self.model.to(group.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if config.compile:
+            compile_transforms(self.model)
         self.ema = ExponentialMovingAverage(self.model, config.ema_decay)
         self.optimizer = create_optimizer(
             config.optimizer, self.model, betas=config.betas, weight_decay=config.weight_decay
         )
         self.step = self.skipped = self.skipped_in_a_row = 0
         self.best_cost = float("inf")
-        self.meters = torch.zeros(len(METERS) + 1, dtype=torch.float64)  # sums, and over how many steps
+        # sums, and over how many steps
+        self.meters = torch.zeros(len(METERS) + 1, dtype=torch.float64, device=group.device)
         if config.resume:
             self._restore(load_checkpoint(self.checkpoint, group.device))
         self.log = TrainingLog(config, self.step, active=group.is_main)
@@ -133,15 +136,13 @@ class Trainer:
             waited = time.perf_counter()
 
     def _network(self, stage: Stage) -> nn.Module:
-        """The model as this stage trains it: the rest frozen, compiled if asked, wrapped for a group."""
+        """The model as this stage trains it: the rest frozen, wrapped for a group."""
         self.model.train().requires_grad_(False)
         image, video = self.model.image_parameters(), self.model.video_parameters()
         for parameter in {"image": image, "video": video, "all": [*image, *video]}[stage.train]:
             parameter.requires_grad_(True)
         self.optimizer.zero_grad(set_to_none=True)
         network: nn.Module = self.model
-        if self.config.compile:
-            network = torch.compile(network)  # type: ignore[assignment]
         if self.group.size > 1:
             devices = [self.group.device] if self.group.device.type == "cuda" else None
             network = DistributedDataParallel(network, devices, gradient_as_bucket_view=True)
@@ -163,14 +164,12 @@ class Trainer:
     def _optimise(self, network: nn.Module, batch: Batch, stage: Stage, stage_step: int, data_wait: float) -> None:
         """One optimisation step: every sequence in each order, forward and backward; then the update."""
         device = self.group.device
-        torch.manual_seed(
-            self.config.seed + self.step * self.group.size + self.group.rank
-        )  # for dropout, where a model has it
+        torch.manual_seed(self.config.seed + self.step * self.group.size + self.group.rank)  # dropout, if there is any
         frames = batch.frames.to(device, non_blocking=True).permute(0, 1, 4, 2, 3).float().div(255)
         quality = batch.quality.to(device, non_blocking=True)
         generators = [torch.Generator(device).manual_seed(int(seed)) for seed in batch.seeds]
         parts = list(_parts(len(frames), self.config.micro_batch, stage.reverse))
-        meters = torch.zeros(len(METERS), dtype=torch.float64)
+        measured = torch.zeros(len(METERS) - 2, device=device)
         for number, (samples, reverse) in enumerate(parts):
             weight = (samples.stop - samples.start) / len(frames) / (2 if stage.reverse else 1)
             part = frames[samples].flip(1) if reverse else frames[samples]
@@ -178,12 +177,12 @@ class Trainer:
             with contextlib.nullcontext() if last or self.group.size == 1 else network.no_sync():  # type: ignore
                 result = self._forward(network, part, quality[samples], generators[samples], stage)
                 (result.loss * weight).backward()
-            meters[:-2] += weight * _measure(result)
+            measured += weight * _measure(result)
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
         if torch.isfinite(norm):
             self._update(stage.learning_rate_at(stage_step))
-            meters[-2:] = torch.tensor([float(norm), data_wait])
-            self.meters += torch.cat([meters, torch.ones(1)])
+            rest = measured.new_tensor([data_wait, 1.0])
+            self.meters += torch.cat([measured, norm.detach().view(1), rest])
         else:
             self._skip()
         self.optimizer.zero_grad(set_to_none=True)
@@ -223,7 +222,7 @@ class Trainer:
     def _report(self, stage: Stage, stage_step: int) -> str:
         """Write a row of the log; its gist for the progress bar."""
         now = time.perf_counter()
-        sums = self.group.mean(self.meters.to(self.group.device, torch.float64)).cpu()
+        sums = self.group.mean(self.meters).cpu()
         values = dict(zip(METERS, (sums[:-1] / sums[-1].clamp(min=1)).tolist(), strict=True))
         row = {"step": self.step, "stage": stage.name, **values}
         row["learning_rate"] = stage.learning_rate_at(stage_step)
@@ -289,7 +288,7 @@ class Trainer:
                 "with the options it was started with"
             ) from error
         self.step, self.skipped, self.best_cost = state["step"], state["skipped"], state["best_cost"]
-        self.meters = state["meters"].cpu()
+        self.meters = state["meters"]
         self._say(f"going on at step {self.step} of {self.schedule.steps}")
 
     def _save_model(self, name: str) -> None:
@@ -322,7 +321,7 @@ def _measure(result: RateDistortion) -> Tensor:
         return [values[:, 0].mean(), values[:, 1:].mean() if values.shape[1] > 1 else values.new_zeros(())]
 
     values = [result.loss.detach(), result.bpp.mean(), psnr.mean(), *split(result.bpp), *split(psnr)]
-    return torch.stack(values).double().cpu()
+    return torch.stack(values)
 
 
 def _check_output(config: TrainingConfig, checkpoint: Path) -> None:

@@ -4,6 +4,7 @@ Sample g is the same whichever worker or rank makes it and whenever: that is wha
 run on several machines, equal to a plain one.
 """
 
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
@@ -154,9 +155,16 @@ def stage_batches(
         num_workers=workers,
         collate_fn=_collate,
         pin_memory=pin_memory,
+        worker_init_fn=_ignore_signals,
         prefetch_factor=4 if workers else None,
     )
     yield from loader
+
+
+def _ignore_signals(worker: int) -> None:
+    """Leave Ctrl-C and SIGTERM, which reach the whole group of processes, to the main process."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 class _Plan:
