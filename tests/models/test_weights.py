@@ -67,6 +67,20 @@ def test_half_precision_halves_the_file_and_is_stable(tmp_path, tiny_model):
     assert weights_hash(again) == weights_hash(tiny_model)
 
 
+def test_a_loaded_model_keeps_its_tables_until_it_is_trained(tmp_path):
+    model = load_model(TEST_DATA / "tiny.safetensors")
+    before = weights_hash(model)
+    save_model(model, tmp_path / "same.safetensors")
+    assert weights_hash(model) == weights_hash(load_model(tmp_path / "same.safetensors")) == before
+    with torch.no_grad():
+        for matrix in model.iframe.latent_codec.model.prior.matrices:
+            matrix += 0.5
+    save_model(model.train(), tmp_path / "trained.safetensors")
+    key = "iframe.latent_codec.model.prior.tables"
+    trained, same = (load_model(tmp_path / f"{name}.safetensors").state_dict()[key] for name in ("trained", "same"))
+    assert not torch.equal(trained, same)
+
+
 def test_every_weight_and_every_setting_counts_in_the_hash(tiny_model):
     before = weights_hash(tiny_model)
     other = load_model(TEST_DATA / "tiny.safetensors")

@@ -64,8 +64,10 @@ def save_model(model: ImageModel, path: str | os.PathLike[str], *, half: bool = 
     """Writes weights, integer tables and configuration; beside the target first, then renamed.
 
     half: floating-point tensors as float16, as weights ship. name: what streams will call the model.
+    A model in training mode gets new tables; one that was loaded keeps its own, which its streams depend on.
     """
-    model.update()
+    if model.training or not model.has_tables:
+        model.update()
     tensors = {}
     for key, tensor in model.state_dict().items():
         tensor = tensor.detach().cpu().contiguous()

@@ -296,6 +296,7 @@ class Trainer:
         if self.group.is_main:
             try:
                 with self.ema.averaged(self.model) as averaged:
+                    averaged.update()
                     save_model(averaged, self.config.output / name)
             except (OSError, VcodecError) as error:
                 self._say(str(error))
