@@ -75,6 +75,14 @@ def test_png_of_every_kind_is_read(tmp_path, mode):
     assert frame.format.chroma == ("rgb" if mode in ("RGB", "RGBA", "P") else "gray")
 
 
+def test_pictures_over_the_limit_are_refused_by_name(tmp_path):
+    for size, message in [((16385, 1), "16385x1 is outside the limits"), ((16400, 16400), "not an image that can be read")]:
+        path = tmp_path / "large.png"
+        Image.new("1", size).save(path)
+        with pytest.raises(VcodecError, match=rf"large.png: .*{message}"):
+            open_video(path)
+
+
 def test_jpeg_is_read_as_the_planes_it_holds(tmp_path):
     y, x = np.mgrid[0:64, 0:96]
     smooth = np.stack([x * 2 + 20, y * 3 + 30, 128 + 0 * x], axis=-1).astype(np.uint8)

@@ -13,10 +13,13 @@ from av.error import FFmpegError
 from av.video.plane import VideoPlane
 
 from vcodec.errors import VcodecError
-from vcodec.video.format import UNSPECIFIED, Chroma, Frame, Matrix, VideoFormat, guess_matrix
+from vcodec.video.format import MAX_PIXELS, UNSPECIFIED, Chroma, Frame, Matrix, VideoFormat, check_size, guess_matrix
 from vcodec.video.truncation import is_cut_off
 
 DEFAULT_FRAME_RATE = Fraction(25)
+
+# A playlist must not open addresses, and no picture over the limit is decoded, not even to look at it.
+OPEN_OPTIONS = {"protocol_whitelist": "file,crypto,data", "max_pixels": str(MAX_PIXELS)}
 
 # H.273 matrix coefficients that players treat as one of ours.
 MATRICES: dict[int, Matrix] = {1: "bt709", 4: "bt601", 5: "bt601", 6: "bt601", 9: "bt2020"}
@@ -68,8 +71,7 @@ class ContainerSource:
         if is_cut_off(path):
             raise VcodecError(f"{self.name}: the file is cut off: it ends before its own structure says")
         try:
-            # Only files: a playlist must not open addresses.
-            self._container = av.open(f"file:{path}", options={"protocol_whitelist": "file,crypto,data"})
+            self._container = av.open(f"file:{path}", options=OPEN_OPTIONS)
         except (FFmpegError, ValueError) as error:
             raise VcodecError(f"{self.name}: not a video that FFmpeg's libraries can read") from error
         try:
@@ -146,6 +148,10 @@ def format_of(picture: av.VideoFrame, sample_aspect_ratio: Fraction | None, name
             f"{name}: the pixel format {found} is not supported; convert it first, "
             "e.g. with ffmpeg -i INPUT -pix_fmt yuv420p OUTPUT"
         )
+    try:
+        check_size(picture.width, picture.height)
+    except VcodecError as error:
+        raise VcodecError(f"{name}: {error}") from error
     chroma, bit_depth = PIXEL_FORMATS.get(target) or SIXTEEN_BIT[target]
     full_range = (
         chroma == "rgb" or target in SIXTEEN_BIT or found in ALWAYS_FULL_RANGE or int(picture.color_range) == FULL_RANGE

@@ -14,7 +14,7 @@ from av.error import FFmpegError
 
 from vcodec.errors import VcodecError
 from vcodec.video.color import to_rgb
-from vcodec.video.container import format_of, frame_of
+from vcodec.video.container import OPEN_OPTIONS, format_of, frame_of
 from vcodec.video.format import Frame, VideoFormat
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
@@ -116,7 +116,7 @@ def read_image(path: Path, pts: int = 0, format: VideoFormat | None = None) -> F
     """
     name = str(path)
     try:
-        with path.open("rb") as file, av.open(file, "r") as container:
+        with path.open("rb") as file, av.open(file, "r", options=OPEN_OPTIONS) as container:
             if not container.streams.video:
                 raise VcodecError(f"{name}: not an image")
             picture = next(container.decode(video=0), None)
