@@ -131,13 +131,13 @@ def add_log_options(group: argparse._ArgumentGroup) -> None:
 
 def configure(options: argparse.Namespace) -> TrainingConfig:
     """The settings that the options stand for."""
-    values = vars(options).copy()
+    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in vars(options).items()}
     changes = {name: values.pop(name) for name in SCHEDULE_CHANGES}
     schedule = load_schedule(values.pop("schedule"))
     schedule = schedule.replace(**{name: value for name, value in changes.items() if value is not None})
     values["schedule"] = schedule.shortened(values.pop("steps_factor"))
     values["model_options"] = dict(map(model_option, values.pop("model_option")))
-    return TrainingConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+    return TrainingConfig(**values)
 
 
 def model_option(text: str) -> tuple[str, Any]:
