@@ -9,45 +9,44 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .warp import sampling_grid
+from .warp import sample, sampling_grid
 
 
 @torch.no_grad()
-def motion_search(x: Tensor, reference: Tensor, levels: int = 4, radius: int = 2) -> Tensor:
+def motion_search(x: Tensor, reference: Tensor, levels: int = 5, radius: int = 2) -> Tensor:
     """Displacements (batch, 2, H/4, W/4), in pixels of the full picture, that bring the reference onto x.
 
-    x, reference: (batch, 3, H, W) in [0, 1], H and W multiples of 4. levels: pyramid levels, the finest being half
-    resolution; each level refines the one above by up to `radius` pixels of its own, then to a fraction of a pixel.
+    x, reference: (batch, 3, H, W) in [0, 1], H and W multiples of 4. levels: pyramid levels, each refining the one
+    above by up to `radius` pixels of its own (the finest by one) and to a fraction of a pixel.
     """
-    current = F.avg_pool2d(_luma(x), 2)
-    past = F.avg_pool2d(_luma(reference), 2)
+    current, past = _luma(x), _luma(reference)
     pyramid = [(current, past)]
     while len(pyramid) < levels and min(current.shape[-2:]) >= 8:
         current, past = (F.avg_pool2d(p, 2, ceil_mode=True, count_include_pad=False) for p in (current, past))
         pyramid.append((current, past))
     flow = torch.zeros(x.shape[0], 2, *current.shape[-2:], device=x.device)
-    for current, past in reversed(pyramid):
+    for current, past in reversed(pyramid[1:]):
         flow = _enlarge(flow, current.shape[-2:])
-        flow = flow + _refine(current, past, flow, radius)
-        flow = _smooth(flow)
-    return 2 * F.avg_pool2d(flow, 2)
+        flow = _smooth(flow + _refine(current, past, flow, radius))
+    current, past = pyramid[0]
+    flow = _enlarge(flow, current.shape[-2:])
+    return F.avg_pool2d(flow + _refine(current, past, flow, 1), 4)
 
 
 def _refine(current: Tensor, past: Tensor, flow: Tensor, radius: int) -> Tensor:
     """The offset within +-radius of each position whose neighbourhood matches best, to a fraction of a pixel."""
-    warped = F.grid_sample(past, sampling_grid(flow), padding_mode="border", align_corners=False)
+    warped = sample(past, sampling_grid(flow))
     height, width = current.shape[-2:]
-    padded = F.pad(warped, (radius,) * 4, mode="replicate")
+    padded = F.pad(warped, (radius,) * 4, mode="replicate")[:, 0]
     side = 2 * radius + 1
-    costs = torch.empty(current.shape[0], side * side, height, width, device=current.device)
-    for k in range(side * side):
-        row, column = divmod(k, side)
-        costs[:, k] = (padded[:, 0, row : row + height, column : column + width] - current[:, 0]).abs()
-    costs = F.avg_pool2d(costs, 5, stride=1, padding=2, count_include_pad=False)
+    shifted = padded.unfold(1, height, 1).unfold(2, width, 1).flatten(1, 2)  # batch, side * side, H, W
+    costs = (shifted - current).square_()
+    for window, padding in (((1, 5), (0, 2)), ((5, 1), (2, 0))):
+        costs = F.avg_pool2d(costs, window, stride=1, padding=padding, count_include_pad=False)
     rows = torch.arange(side * side, device=costs.device) // side - radius
     columns = torch.arange(side * side, device=costs.device) % side - radius
     # staying is a little cheaper than moving: flat regions keep what the level above found
-    costs = costs + 0.002 * (rows.abs() + columns.abs()).view(1, -1, 1, 1)
+    costs += 1e-4 * (rows.abs() + columns.abs()).view(1, -1, 1, 1)
     best = costs.argmin(dim=1, keepdim=True)
     x = columns[best] + _parabola(costs, best, columns[best], 1, radius)
     y = rows[best] + _parabola(costs, best, rows[best], side, radius)
