@@ -76,7 +76,8 @@ def test_png_of_every_kind_is_read(tmp_path, mode):
 
 
 def test_pictures_over_the_limit_are_refused_by_name(tmp_path):
-    for size, message in [((16385, 1), "16385x1 is outside the limits"), ((16400, 16400), "not an image that can be read")]:
+    cases = {(16385, 1): "16385x1 is outside the limits", (16400, 16400): "not an image that can be read"}
+    for size, message in cases.items():
         path = tmp_path / "large.png"
         Image.new("1", size).save(path)
         with pytest.raises(VcodecError, match=rf"large.png: .*{message}"):
