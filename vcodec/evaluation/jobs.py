@@ -1,7 +1,7 @@
 """One point of a curve: encode, write the file, decode the file, measure. Jobs are independent and run anywhere."""
 
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ class Job:
     def settings(self) -> dict[str, Any]:
         """All that determines the record, as JSON; a stored record with other settings is not used again."""
         return {
-            "preset": asdict(self.preset),
+            "preset": self.preset.identity(),
             "source": self.source.identity(),
             "codec": self.codec.settings(self.source, self.quality),
             "extra_metrics": [metric.name for metric in self.extra_metrics],

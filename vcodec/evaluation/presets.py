@@ -27,6 +27,10 @@ class Preset:
         """Frames in a group of pictures; None where the sequence is one group."""
         return None if self.intra_period < 0 else self.intra_period
 
+    def identity(self) -> dict[str, object]:
+        """What of it determines results, as JSON."""
+        return {"name": self.name, "intra_period": self.intra_period, "speed": self.speed}
+
 
 PAPER = Preset(
     name="paper",
