@@ -1,13 +1,18 @@
 """Training steps per second against CompressAI's ssf2020, trained the same way in the same run; where the time goes.
 
     python benchmarks/training.py [--model NAME ...] [--precision fp32 bf16] [--threads 2] [--json]
+    python benchmarks/training.py --schedule default [--model NAME] [--precision bf16] [--threads 1]
 
 Every model gets the same batch (4 sequences of 3 frames of 128x128 unless told otherwise), the same loss, channels
 last, gradient clipping and the same optimizer. Steps are taken in turn, one of each model per round, and the median
 ratio of the rounds counts; the peer's precision is always the same as ours.
+
+With --schedule, what each stage of a schedule costs instead: a few steps of one sequence are measured and multiplied.
+On the CPU that is processor time, which other programs on the machine disturb less than the clock.
 """
 
 import argparse
+import dataclasses
 import json
 import statistics
 import sys
@@ -23,7 +28,7 @@ from tqdm import tqdm
 
 from vcodec.evaluation.compressai_import import import_compressai
 from vcodec.models import ImageModel, create_model, lambda_of_quality
-from vcodec.training import Stage
+from vcodec.training import Stage, load_schedule
 from vcodec.training.cache import MemoryClip
 from vcodec.training.ema import ExponentialMovingAverage
 from vcodec.training.objective import rate_distortion
@@ -46,9 +51,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--schedule", help="a preset or a JSON file: what its stages cost with the first model")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    if options.schedule:
+        rows = [cost(options, stage) for stage in load_schedule(options.schedule).stages]
+        print(json.dumps(rows) if options.json else cost_table(rows))
+        return
     stage = Stage(
         "benchmark", "video", options.rounds + 1, options.batch_size, (options.crop,) * 2, options.frames
     )  # fmt: skip
@@ -89,6 +99,31 @@ def measure(options: argparse.Namespace, stage: Stage, precision: str) -> dict[s
     return {"precision": precision, "models": result, "operators": {first: operators(steppers[first], batches[0])}}
 
 
+def cost(options: argparse.Namespace, stage: Stage) -> dict[str, Any]:
+    """Seconds of a step of `stage`, measured on one sequence, and hours of the whole stage."""
+    device = torch.device(options.device)
+    single = dataclasses.replace(stage, steps=options.rounds + 1, batch_size=1)
+    stepper = Stepper(options.model[0], options.optimizer, options.precision[0], device, single)
+    stepper.train_only(stage.train)
+    clock = time.perf_counter if device.type == "cuda" else time.process_time
+    seconds = []
+    for batch in tqdm(make_batches(single), stage.name, file=sys.stderr):
+        start = clock()
+        phases = stepper.step(batch)
+        seconds.append((clock() - start, phases["update"] / sum(phases.values())))
+    per_sequence = statistics.median(total * (1 - update) for total, update in seconds[1:])
+    update = statistics.median(total * update for total, update in seconds[1:])
+    step = per_sequence * stage.batch_size * (2 if stage.reverse else 1) + update
+    return {"stage": stage.name, "seconds_per_step": step, "steps": stage.steps, "hours": step * stage.steps / 3600}
+
+
+def cost_table(rows: Sequence[dict[str, Any]]) -> str:
+    lines = [f"{'stage':24}  seconds a step     steps      hours"]
+    for row in rows:
+        lines.append(f"{row['stage']:24}  {row['seconds_per_step']:14.3f}  {row['steps']:8d}  {row['hours']:9.1f}")
+    return "\n".join([*lines, f"{'all':24}  {'':14}  {'':8}  {sum(row['hours'] for row in rows):9.1f}"])
+
+
 class Stepper:
     """A model with its optimizer, average and loss; `step` takes one optimisation step and times its phases."""
 
@@ -99,6 +134,13 @@ class Stepper:
         self.optimizer = create_optimizer(optimizer, self.model, betas=(0.9, 0.999), weight_decay=0.0)
         self.average = ExponentialMovingAverage(self.model, 0.999)
         self.precision, self.device, self.stage = precision, device, stage
+
+    def train_only(self, part: str) -> None:
+        """Freeze what a stage that trains `part` ("image", "video" or "all") leaves alone."""
+        image, video = self.model.image_parameters(), self.model.video_parameters()
+        self.model.requires_grad_(False)
+        for parameter in {"image": image, "video": video, "all": [*image, *video]}[part]:
+            parameter.requires_grad_(True)
 
     def step(self, batch: Batch) -> dict[str, float]:
         """Seconds of forward, backward and update."""
@@ -150,6 +192,7 @@ def make_batches(stage: Stage) -> Sequence[Batch]:
     generator = np.random.default_rng(0)
     noise = generator.integers(0, 256, (24, stage.crop[0] // 4 + 16, stage.crop[1] // 4 + 16, 3), dtype=np.uint8)
     clip = torch.from_numpy(noise.repeat(4, axis=1).repeat(4, axis=2))
+    stage = dataclasses.replace(stage, stills=0.0)
     samples = StageSamples(stage, 0, 0, [MemoryClip(Clip("noise", "noise", ()), clip)], [])
     return list(stage_batches(samples, 0, rank=0, world_size=1, workers=0, pin_memory=False))
 
