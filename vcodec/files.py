@@ -23,6 +23,7 @@ from .errors import VcodecError
 from .models import ImageModel, create_model, load_model
 from .models.weights import shipped_weights, weights_hash
 from .video import Frame, VideoFormat, open_video, to_rgb
+from .video.output import PartialFile
 
 
 @dataclass(frozen=True)
@@ -80,10 +81,9 @@ def encode(source: str | Path, path: str | os.PathLike[str], *, model: str | Ima
             bar = _EncodeProgress(video.frame_count, video.format, progress)
             for frame in video:
                 packet = encoder.encode(frame)
-                size_before = writer.bytes_written
-                writer.write(packet)
+                written = writer.write(packet)
                 psnr = _psnr_rgb(frame, encoder.reconstruction) if measure_psnr else None
-                report = FrameReport(packet.frame_type, packet.quality, writer.bytes_written - size_before, psnr)
+                report = FrameReport(packet.frame_type, packet.quality, written, psnr)
                 reports.append(report)
                 bar.step(report)
             bar.close()
@@ -131,10 +131,10 @@ def _decode_packets(
         if isinstance(item, Damage):
             damage.append(item)
             broken = True
-            for lost in range(number, number + item.count):
-                if lost >= seek and (end is None or lost < end):
-                    yield decoder.conceal(reader.header.frame_time(lost))
-            number += item.count
+            for k in range(item.count):
+                if number >= seek and (end is None or number < end):
+                    yield decoder.conceal(item.pts + k * reader.pts_step)
+                number += 1
             continue
         if item.frame_type == "I":
             broken = False
@@ -146,7 +146,7 @@ def _decode_packets(
             except VcodecError as error:
                 if strict:
                     raise VcodecError(f"frame {number} can't be decoded: {error}") from error
-                damage.append(Damage(number, 1, str(error)))
+                damage.append(Damage(number, 1, str(error), item.pts))
                 broken, frame = True, decoder.conceal(item.pts)
         if number >= seek:
             yield frame
@@ -204,18 +204,15 @@ def _output_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
-    path = Path(path)
-    part = path.with_name(path.name + ".part")
-    if not path.parent.is_dir():
-        raise VcodecError(f"{path}: the folder {path.parent} does not exist; make it first")
+    target = PartialFile(Path(path))
     try:
-        with open(part, "wb") as file:
+        with target.open() as file:
             yield file
-        part.replace(path)
+        target.finish()
     except OSError as error:
         raise VcodecError(f"{path}: can't be written: {error.strerror or error}") from error
     finally:
-        part.unlink(missing_ok=True)
+        target.discard()
 
 
 @contextlib.contextmanager

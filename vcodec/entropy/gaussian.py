@@ -49,7 +49,7 @@ class _LowerBound(torch.autograd.Function):
         return x.clamp_min(bound)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         (x,) = ctx.saved_tensors
         return gradient * ((x >= ctx.bound) | (gradient < 0)), None
 
