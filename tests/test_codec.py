@@ -91,21 +91,19 @@ def test_more_quality_costs_more_and_looks_better(tiny_model):
     assert len({error for _, error in results}) == 5
 
 
-def test_estimated_bits_are_near_those_of_the_real_stream(tiny_model):
-    """Less near than in tests/entropy: rare symbols far out cost fewer real bits than their probability says."""
-    format = VideoFormat(128, 96, "rgb", full_range=True)
-    frames = moving_frames(format, 2)
+def test_estimated_bits_are_those_of_the_real_stream(tiny_model):
+    """On pictures like those that the model was trained on; symbols far out cost less than their probability says."""
+    format = VideoFormat(48, 48, "rgb", full_range=True)
+    frames = moving_frames(format, 2, (0.8, -0.4))
     x = torch.stack([torch.from_numpy(np.stack(f.planes).astype(np.float32) / 255) for f in frames])
-    model = coding_model(tiny_model)
-    quality = torch.tensor([40.0])
+    model, quality = coding_model(tiny_model), torch.tensor([40.0])
     with torch.inference_mode():
-        estimated = tiny_model(x[None], quality).bits[0]
-        coder = SymbolEncoder()
-        reference = model.code_iframe(coder, x[:1], (1, 96, 128), quality)
-        assert 8 * len(coder.finish()) == pytest.approx(float(estimated[0]), rel=0.08)
-        coder = SymbolEncoder()
-        model.code_pframe(coder, x[1:], reference, quality)
-        assert 8 * len(coder.finish()) == pytest.approx(float(estimated[1]), rel=0.08)
+        estimated = tiny_model(x[None], quality).bits[0].tolist()
+        iframe, pframe = SymbolEncoder(), SymbolEncoder()
+        reference = model.code_iframe(iframe, x[:1], (1, 48, 48), quality)
+        model.code_pframe(pframe, x[1:], reference, quality)
+    assert 8 * len(iframe.finish()) == pytest.approx(estimated[0], rel=0.01, abs=40)
+    assert 8 * len(pframe.finish()) == pytest.approx(estimated[1], rel=0.01, abs=40)
 
 
 @pytest.mark.parametrize("skip", [0, SKIP_FLOW, SKIP_RESIDUAL, SKIP_FLOW | SKIP_RESIDUAL])
@@ -246,7 +244,7 @@ def test_an_impossible_gop_is_refused(tiny_model, gop_size):
 
 @pytest.mark.parametrize("quality", [-1, 64])
 def test_a_quality_out_of_range_is_refused(tiny_model, quality):
-    with pytest.raises(VcodecError, match="from 0 .smallest. to 63 .best."):
+    with pytest.raises(VcodecError, match=r"from 0 \(smallest\) to 63 \(best\)"):
         Encoder(tiny_model, FORMAT, quality)
 
 
