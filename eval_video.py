@@ -4,6 +4,8 @@
 import sys
 
 from vcodec.evaluation.main import main
+from vcodec.memory import keep_freed_memory
 
 if __name__ == "__main__":
+    keep_freed_memory()
     sys.exit(main())

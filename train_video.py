@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from vcodec.errors import VcodecError
+from vcodec.memory import keep_freed_memory
 from vcodec.training import PRESETS, TrainingConfig, load_schedule, train
 
 SCHEDULE_CHANGES = ("batch_size", "lmbda", "distortion")
 
 
 def main(arguments: list[str] | None = None) -> int:
+    keep_freed_memory()
     try:
         arguments = with_earlier(sys.argv[1:] if arguments is None else arguments)
         options = create_parser().parse_args(arguments)

@@ -18,6 +18,7 @@ from typing import Any
 
 from . import __version__, commands
 from .errors import VcodecError
+from .memory import keep_freed_memory
 
 EXIT_FAILED, EXIT_INTERRUPTED = 1, 130
 
@@ -26,6 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the exit code."""
     # Idle threads that spin take the cores from other processes; torch reads this when it is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    keep_freed_memory()
     options = build_parser().parse_args(arguments)
     previous = signal.signal(signal.SIGTERM, _interrupt)
     try:
