@@ -115,6 +115,14 @@ def test_video_stages_refuse_an_image_codec(short_run: TrainingConfig):
         train(dataclasses.replace(short_run, model="ssf"))
 
 
+def test_data_too_small_for_a_late_stage_is_refused_at_the_start(short_run: TrainingConfig):
+    late = Stage("long", "video", 1, 2, (64, 64), frames=30)
+    schedule = Schedule("late", (*short_run.schedule.stages, late))
+    with pytest.raises(VcodecError, match="stage 'long': none of the 3 clips"):
+        train(dataclasses.replace(short_run, schedule=schedule))
+    assert not (short_run.output / "train.csv").exists()
+
+
 @pytest.fixture
 def image_codec(tmp_path: Path) -> Path:
     """The I-frame codec of the small model as a model of its own."""

@@ -49,7 +49,7 @@ def open_clips(
             if cache == "none":
                 return DirectClip(clip)
             if cache in ("ram", "device"):
-                frames = torch.from_numpy(np.stack(list(decode(clip))))
+                frames = decode_all(clip)
                 return MemoryClip(clip, frames.to(device) if cache == "device" else frames)
             return MappedClip(clip, _decode_into(clip, Path(cache)))
         except VcodecError as error:
@@ -90,11 +90,28 @@ def decode(clip: Clip, start: int = 0, count: int | None = None) -> Iterator[np.
                 yield np.rint(to_rgb(frame) * 255).astype(np.uint8)
 
 
+def decode_all(clip: Clip) -> Tensor:
+    """All frames of a clip: uint8 (T, H, W, 3)."""
+    frames = list(decode(clip))
+    if not frames:
+        raise VcodecError(f"{clip.files[0]}: no frames in it")
+    return torch.from_numpy(np.stack(frames))
+
+
 def read_picture(path: Path) -> np.ndarray:
     """One picture file as uint8 RGB (H, W, 3)."""
     try:
         with Image.open(path) as image:
             return np.asarray(image.convert("RGB"))
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        raise VcodecError(f"{path}: not a readable picture ({error})") from error
+
+
+def picture_size(path: Path) -> tuple[int, int]:
+    """(height, width) of a picture file, from its header."""
+    try:
+        with Image.open(path) as image:
+            return image.height, image.width
     except (OSError, ValueError, Image.DecompressionBombError) as error:
         raise VcodecError(f"{path}: not a readable picture ({error})") from error
 
@@ -132,15 +149,14 @@ class DirectClip:
 
     def __init__(self, clip: Clip) -> None:
         self.clip = clip
-        first = next(decode(clip, 0, 1), None)
-        if first is None:
-            raise VcodecError(f"{clip.files[0]}: no frames in it")
         if clip.files[0].suffix.lower() in IMAGE_SUFFIXES:
-            count = len(clip.files)
+            self.shape = (len(clip.files), *picture_size(clip.files[0]))
         else:
             with open_video(clip.files[0]) as video:
                 count = video.frame_count or sum(1 for _ in video)
-        self.shape = (count, first.shape[0], first.shape[1])
+                self.shape = (count, video.format.height, video.format.width)
+        if not self.shape[0]:
+            raise VcodecError(f"{clip.files[0]}: no frames in it")
 
     def read(self, frames: Sequence[int], top: int, left: int, height: int, width: int) -> Tensor:
         start = min(frames)

@@ -29,7 +29,7 @@ def load_data(config: TrainingConfig, group: Group) -> TrainingData:
     held_out_stills = held_out_stills[: config.validation_clips]
 
     def opened(part: Sequence[Clip]) -> list[StoredClip]:
-        return open_clips(part, config.cache_folder, device=group.device) if part else []
+        return open_clips(part, config.cache_folder, threads=max(2, config.workers), device=group.device)
 
     if not group.is_main:
         group.barrier()

@@ -31,16 +31,8 @@ from .schedule import Stage
 from .validation import validate
 
 METERS = (
-    "loss",
-    "bpp",
-    "psnr",
-    "bpp_iframe",
-    "bpp_pframe",
-    "psnr_iframe",
-    "psnr_pframe",
-    "gradient_norm",
-    "data_wait",
-)
+    "loss", "bpp", "psnr", "bpp_iframe", "bpp_pframe", "psnr_iframe", "psnr_pframe", "gradient_norm", "data_wait",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -82,6 +74,10 @@ class Trainer:
         torch.manual_seed(config.seed)
         self.model = initial_model(config)
         self.schedule = fitting_schedule(config.schedule, self.model)
+        self.samples = [  # of all stages, so that data which is too small for a late one is refused at the start
+            StageSamples(stage, index, config.seed, self.data.clips, self.data.stills)
+            for index, stage in enumerate(self.schedule.stages)
+        ]
         if config.init is not None and not config.resume:
             self._say(load_initial_weights(self.model, config.init))
         self.model.to(group.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -149,7 +145,7 @@ class Trainer:
         return network
 
     def _batches(self, stage: Stage, index: int, first_step: int) -> Iterator[Batch]:
-        samples = StageSamples(stage, index, self.config.seed, self.data.clips, self.data.stills)
+        samples = self.samples[index]
         if samples.left_out:
             self._say(f"stage {stage.name!r}: {samples.left_out} clips or pictures are too small or too short")
         return stage_batches(

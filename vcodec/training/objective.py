@@ -8,6 +8,7 @@ from pytorch_msssim import ms_ssim
 from torch import Tensor
 
 from ..models.rate import LAMBDA_MIN, OCTAVES, QUALITY_MAX
+from .perceptual import NLPD_RATIO, normalized_laplacian_distance
 from .schedule import Stage
 
 #: One lambda serves both distortions: with 1 - MS-SSIM, lambda is multiplied by this. It is the mean ratio
@@ -45,6 +46,9 @@ def rate_distortion(x_hat: Tensor, bits: Tensor, frames: Tensor, lmbda: Tensor, 
             x_hat.float().flatten(0, 1), frames.float().flatten(0, 1), data_range=1.0, size_average=False
         )
         distortion = lmbda[:, None] * MS_SSIM_LAMBDA_RATIO * (1 - similarity.view_as(mse))
+    if stage.perceptual:
+        distance = normalized_laplacian_distance(x_hat.float().flatten(0, 1), frames.float().flatten(0, 1))
+        distortion = distortion + stage.perceptual * lmbda[:, None] * 255**2 * NLPD_RATIO * distance.view_as(mse)
     if stage.frame_weights:
         distortion = distortion * torch.tensor(stage.frame_weights, device=distortion.device)
     return RateDistortion((distortion + bpp).mean(), bpp.detach(), mse.detach())

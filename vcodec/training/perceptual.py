@@ -8,9 +8,9 @@ LEVELS = 5
 CONSTANT = 0.02  # contrasts well under this are not normalised: noise in flat areas stays small
 TAPS = (0.05, 0.25, 0.4, 0.25, 0.05)
 
-#: With the distance in place of MSE, lambda * 255^2 is to be multiplied by this: the ratio between both distances,
-#: measured on photographs compressed by JPEG at qualities 10 to 70.
-NLPD_RATIO = 0.004
+#: MSE over this distance, the geometric mean over photographs compressed by JPEG at qualities 10 to 70: brings both
+#: to one scale.
+NLPD_RATIO = 0.005
 
 
 def normalized_laplacian_distance(x_hat: Tensor, x: Tensor) -> Tensor:

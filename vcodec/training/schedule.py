@@ -27,6 +27,9 @@ class Stage:
     its lambda follows from it; with a number, every sample has this lambda and the quality that belongs to
     it.
 
+    `perceptual` adds that many times the normalised Laplacian pyramid distance to the distortion, at 1 about as
+    much as the mean squared error weighs (see `vcodec.training.perceptual`).
+
     `frame_weights` multiply the distortion of each frame of the unroll (empty: all ones). `reverse` shows
     every sequence in its original and in reversed order within each optimisation step. `detach_reference`
     cuts the gradient between frames; otherwise it flows through the whole unroll.
@@ -51,6 +54,7 @@ class Stage:
     quality: tuple[float, float] = (0.0, 63.0)
     lmbda: float | None = None
     distortion: Literal["mse", "ms-ssim"] = "mse"
+    perceptual: float = 0.0
     frame_weights: tuple[float, ...] = ()
     reverse: bool = False
     detach_reference: bool = False
@@ -105,6 +109,8 @@ def _problems(stage: Stage) -> Iterator[str]:
         yield f"lmbda is {stage.lmbda!r}, not a positive number"
     if not stage.learning_rate > 0 or stage.warmup_steps < 0 or stage.final_learning_rate < 0:
         yield "learning_rate must be positive, warmup_steps and final_learning_rate not negative"
+    if stage.perceptual < 0:
+        yield f"perceptual is {stage.perceptual!r}, a negative weight"
     if not 0 < stage.smallest_scale <= 1 or not 0 <= stage.stills <= 1:
         yield "smallest_scale lies in (0, 1], stills in [0, 1]"
     if stage.distortion == "ms-ssim" and min(stage.crop) <= 160:
