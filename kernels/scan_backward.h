@@ -1,192 +1,170 @@
 /* The backward scan of one unit of work: all directions of a slice of neighbouring channels of one sample.
  *
  * The states are not kept from the forward scan. A first sweep along a direction keeps those at the start of every
- * chunk; a second one goes backward over the chunks, computes the states within a chunk again, and then walks it from
- * its end with the gradient of the states: dh_t = C_t dy_t + a_{t+1} dh_{t+1}, a_t = exp(step_t A).
+ * chunk; a second one goes backward over the chunks, puts decays and states of a chunk on a tape that fits the cache,
+ * and walks it from its end with the gradient of the states: dh_t = C_t dy_t + a_{t+1} dh_{t+1}, a_t = exp(step_t A).
  *
- * The gradients of B and C are sums over channels. They are added up lane by lane over the blocks of the slice, then
+ * The gradients of B and C are sums over channels. They are added up lane by lane over the vectors of the slice, then
  * over the lanes, and are the slice's own part: the caller adds up the slices. So no sum depends on the threads.
  */
-
-/* A row of BLOCK lanes for each step of the chunk. */
 typedef struct {
-    REAL step[BACKWARD_CHUNK][BLOCK];
-    REAL slope[BACKWARD_CHUNK][BLOCK]; /* d step / d delta */
-    REAL u[BACKWARD_CHUNK][BLOCK];
-    REAL input[BACKWARD_CHUNK][BLOCK]; /* step * u */
-    REAL dy[BACKWARD_CHUNK][BLOCK];
-    REAL dinput[BACKWARD_CHUNK][BLOCK];
-    REAL dexponent[BACKWARD_CHUNK][BLOCK]; /* the gradient of the step as far as it acts through exp(step * A) */
-    REAL decay[BACKWARD_CHUNK][GROUP][LANES];
-    REAL h[BACKWARD_CHUNK + 1][GROUP][LANES]; /* before the first step, and after each step */
-    int64_t position[BACKWARD_CHUNK];
-} FN(tape);
-
-/* Rows of BLOCK lanes; `states` of them for each block of the slice, where not said otherwise. */
-typedef struct {
+    int64_t vectors, chunk; /* vectors in the slice; steps in a chunk */
+    /* For each vector of the slice one row of lanes, or `states` of them: */
     REAL *A, *dA, *h, *dh;
-    REAL *bias, *dbias, *skip, *dskip; /* one row a block */
-    REAL *start; /* the states at the start of each chunk: states rows for each chunk and block */
-    REAL *dB, *dC; /* LANES lanes for each step of a chunk and state */
+    REAL *bias, *dbias, *skip, *dskip;
+    REAL *start; /* the states at the start of each chunk: for each chunk and vector `states` rows */
+    /* The tape of a chunk, of one vector: */
+    REAL *step, *slope; /* a row for each step; slope is d step / d delta */
+    REAL *decay, *state; /* `states` rows for each step; state also for the end of the last one */
+    /* Of a chunk, summed over the vectors: `states` rows for each step. */
+    REAL *dB, *dC;
+    int64_t *position;
 } FN(slice);
 
-static int64_t FN(tape_rows)(const struct scan *s) {
-    int64_t blocks = largest_slice(s, BLOCK), chunks = chunk_count(s, BACKWARD_CHUNK);
-    return blocks * (4 * s->states + 4) + chunks * blocks * s->states + 2 * BACKWARD_CHUNK * s->states;
+/* Lay out the scratch memory of a slice; returns its size in bytes. */
+static size_t FN(lay_out)(const struct scan *s, FN(slice) *x, int64_t channels, void *scratch) {
+    int64_t N = s->states;
+    x->vectors = (channels + LANES - 1) / LANES;
+    x->chunk = backward_chunk(s);
+    x->position = scratch;
+    REAL *next = (REAL *)(x->position + BACKWARD_CHUNK);
+#define ROWS(name, count) x->name = next, next += (count) * LANES
+    ROWS(A, x->vectors * N);
+    ROWS(dA, x->vectors * N);
+    ROWS(h, x->vectors * N);
+    ROWS(dh, x->vectors * N);
+    ROWS(bias, x->vectors);
+    ROWS(dbias, x->vectors);
+    ROWS(skip, x->vectors);
+    ROWS(dskip, x->vectors);
+    ROWS(step, x->chunk);
+    ROWS(slope, x->chunk);
+    ROWS(decay, x->chunk * N);
+    ROWS(state, (x->chunk + 1) * N);
+    ROWS(dB, x->chunk * N + LANES);
+    ROWS(dC, x->chunk * N + LANES);
+    ROWS(start, chunk_count(s, x->chunk) * x->vectors * N);
+#undef ROWS
+    return (char *)next - (char *)scratch;
 }
 
 static size_t FN(backward_scratch)(const struct scan *s) {
-    return sizeof(FN(tape)) + (size_t)FN(tape_rows)(s) * BLOCK * sizeof(REAL);
-}
-
-static FN(slice) FN(lay_out)(const struct scan *s, REAL *memory, int64_t blocks) {
-    int64_t rows = blocks * s->states * BLOCK;
     FN(slice) x;
-    x.A = memory, x.dA = x.A + rows, x.h = x.dA + rows, x.dh = x.h + rows;
-    x.bias = x.dh + rows, x.dbias = x.bias + blocks * BLOCK;
-    x.skip = x.dbias + blocks * BLOCK, x.dskip = x.skip + blocks * BLOCK;
-    x.dB = x.dskip + blocks * BLOCK, x.dC = x.dB + BACKWARD_CHUNK * s->states * BLOCK;
-    x.start = x.dC + BACKWARD_CHUNK * s->states * BLOCK;
-    return x;
+    return FN(lay_out)(s, &x, largest_slice(s), NULL);
 }
 
-/* delta and u of a chunk as steps and inputs; for the second sweep also what its gradients need. */
-INLINE void FN(read_tape)(const struct scan *s, FN(tape) *c, const REAL *bias, int length, const REAL *u,
-                          const REAL *delta, const REAL *dy, int64_t count) {
-    for (int t = 0; t < length; t++) {
-        int64_t p = c->position[t];
-        for (int i = 0; i < BLOCK && i < count; i += LANES) {
-            VEC step = FN(load_part)(delta + p * s->delta_stride[2] + i, count - i) + FN(load)(bias + i);
-            VEC x = FN(load_part)(u + p * s->u_stride[1] + i, count - i);
-            if (dy) {
-                VEC slope = BROADCAST(1);
-                if (s->softplus) step = FN(softplus_and_slope)(step, &slope);
-                FN(store)(c->slope[t] + i, slope);
-                FN(store)(c->u[t] + i, x);
-                FN(store)(c->dy[t] + i, FN(load_part)(dy + p * s->dy_stride[1] + i, count - i));
-                FN(store)(c->dinput[t] + i, BROADCAST(0));
-                FN(store)(c->dexponent[t] + i, BROADCAST(0));
-            } else if (s->softplus) {
-                step = FN(softplus)(step);
-            }
-            FN(store)(c->step[t] + i, step);
-            FN(store)(c->input[t] + i, step * x);
+/* The recurrence over `tile` steps (a constant where this is inlined), from the t-th of the chunk on, for vector v.
+ * With `keep` it is put on the tape. */
+INLINE void FN(advance_tile)(const int tile, const int keep, const struct scan *s, const FN(maps) *m,
+                             const FN(slice) *x, int64_t v, int64_t count, int t0) {
+    int64_t i = v * LANES, N = s->states;
+    const int64_t *position = x->position + t0;
+    VEC step[TILE], slope[TILE], input[TILE], decay[TILE];
+    const REAL *B[TILE];
+    EACH(t, tile) {
+        step[t] = FN(load_part)(m->delta + position[t] * s->delta_stride[2] + i, count - i) + FN(load)(x->bias + i);
+        slope[t] = BROADCAST(1);
+    }
+    if (s->softplus && keep) FN(softplus_and_slope)(tile, step, slope);
+    if (s->softplus && !keep) FN(softplus)(tile, step);
+    EACH(t, tile) {
+        input[t] = step[t] * FN(load_part)(m->u + position[t] * s->u_stride[1] + i, count - i);
+        B[t] = m->B + position[t] * s->B_stride[3];
+        if (keep) FN(store)(x->step + (t0 + t) * LANES, step[t]);
+        if (keep) FN(store)(x->slope + (t0 + t) * LANES, slope[t]);
+    }
+    for (int64_t n = 0; n < N; n++) {
+        REAL *h = x->h + (v * N + n) * LANES;
+        VEC state = FN(load)(h), a = FN(load)(x->A + (v * N + n) * LANES);
+        EACH(t, tile) decay[t] = step[t] * a;
+        FN(exp_scaled)(tile, decay);
+        EACH(t, tile) {
+            if (keep) FN(store)(x->state + ((t0 + t) * N + n) * LANES, state);
+            if (keep) FN(store)(x->decay + ((t0 + t) * N + n) * LANES, decay[t]);
+            state = decay[t] * state + input[t] * B[t][n];
         }
+        FN(store)(h, state);
     }
 }
 
-/* The recurrence over a chunk, from the states in h, for `states` states (a constant where this is inlined) and one
- * vector of channels. With `keep` the decays and states go on the tape and h stays, else h is brought forward. */
-INLINE void FN(advance)(const int states, const int keep, const struct scan *s, FN(tape) *c, int length, const REAL *A,
-                        REAL *h, const REAL *B, int i) {
-    VEC state[GROUP], a[GROUP];
-    UNROLL for (int n = 0; n < states; n++) {
-        state[n] = FN(load)(h + n * BLOCK + i);
-        a[n] = FN(load)(A + n * BLOCK + i);
-        if (keep) FN(store)(c->h[0][n], state[n]);
+/* The gradients over `tile` steps that are on the tape, the last one first. */
+INLINE void FN(retreat_tile)(const int tile, const struct scan *s, const FN(maps) *m, const FN(slice) *x, int64_t v,
+                             int64_t count, int t0, const int first) {
+    int64_t i = v * LANES, N = s->states;
+    const int64_t *position = x->position + t0;
+    VEC step[TILE], u[TILE], dy[TILE], dinput[TILE], dexponent[TILE];
+    const REAL *B[TILE], *C[TILE];
+    EACH(t, tile) {
+        step[t] = FN(load)(x->step + (t0 + t) * LANES);
+        u[t] = FN(load_part)(m->u + position[t] * s->u_stride[1] + i, count - i);
+        dy[t] = FN(load_part)(m->dy + position[t] * s->dy_stride[1] + i, count - i);
+        dinput[t] = dexponent[t] = BROADCAST(0);
+        B[t] = m->B + position[t] * s->B_stride[3];
+        C[t] = m->C + position[t] * s->C_stride[3];
     }
-    for (int t = 0; t < length; t++) {
-        const REAL *b = B + c->position[t] * s->B_stride[3];
-        VEC step = FN(load)(c->step[t] + i), input = FN(load)(c->input[t] + i);
-        UNROLL for (int n = 0; n < states; n++) {
-            VEC decay = FN(exp_scaled)(step * a[n]);
-            state[n] = decay * state[n] + input * b[n];
-            if (keep) {
-                FN(store)(c->decay[t][n], decay);
-                FN(store)(c->h[t + 1][n], state[n]);
-            }
+    for (int64_t n = 0; n < N; n++) {
+        int64_t at = (v * N + n) * LANES;
+        VEC carry = FN(load)(x->dh + at), dA = FN(load)(x->dA + at), a = FN(load)(x->A + at);
+        VEC after = FN(load)(x->state + ((t0 + tile) * N + n) * LANES);
+        EACH(j, tile) {
+            const int t = tile - 1 - j;
+            int64_t row = ((t0 + t) * N + n) * LANES;
+            VEC before = FN(load)(x->state + row), dstate = carry + dy[t] * C[t][n];
+            FN(store)(x->dC + row, FN(load)(x->dC + row) + dy[t] * after);
+            FN(store)(x->dB + row, FN(load)(x->dB + row) + dstate * (step[t] * u[t]));
+            dinput[t] += dstate * B[t][n];
+            carry = dstate * FN(load)(x->decay + row);
+            VEC e = carry * before;
+            dA += e * step[t];
+            dexponent[t] += e * a;
+            after = before;
         }
+        FN(store)(x->dh + at, carry);
+        FN(store)(x->dA + at, dA);
     }
-    if (!keep)
-        UNROLL for (int n = 0; n < states; n++) FN(store)(h + n * BLOCK + i, state[n]);
+    VEC dbias = FN(load)(x->dbias + i), dskip = FN(load)(x->dskip + i), skip = FN(load)(x->skip + i);
+    EACH(j, tile) {
+        const int t = tile - 1 - j;
+        REAL *du = m->du + position[t] * s->du_stride[1] + i;
+        VEC ddelta = dinput[t] * u[t] + dexponent[t] * (REAL)(1 / EXP_SCALE);
+        ddelta *= FN(load)(x->slope + (t0 + t) * LANES);
+        FN(store_part)(m->ddelta + position[t] * s->ddelta_stride[2] + i, ddelta, count - i);
+        FN(store_part)(du, (first ? dy[t] * skip : FN(load_part)(du, count - i)) + dinput[t] * step[t], count - i);
+        dbias += ddelta;
+        if (first) dskip += dy[t] * u[t];
+    }
+    FN(store)(x->dbias + i, dbias);
+    FN(store)(x->dskip + i, dskip);
 }
 
-/* The gradients over a chunk that `advance` has put on the tape, from its end to its start. */
-INLINE void FN(retreat)(const int states, const struct scan *s, FN(tape) *c, int length, const REAL *A, REAL *dA,
-                        REAL *dh, const REAL *B, const REAL *C, REAL *dB, REAL *dC, int i) {
-    VEC carry[GROUP], dexponents[GROUP], a[GROUP];
-    UNROLL for (int n = 0; n < states; n++) {
-        carry[n] = FN(load)(dh + n * BLOCK + i);
-        dexponents[n] = FN(load)(dA + n * BLOCK + i);
-        a[n] = FN(load)(A + n * BLOCK + i);
-    }
-    for (int t = length - 1; t >= 0; t--) {
-        const REAL *b = B + c->position[t] * s->B_stride[3], *o = C + c->position[t] * s->C_stride[3];
-        VEC step = FN(load)(c->step[t] + i), input = FN(load)(c->input[t] + i), dy = FN(load)(c->dy[t] + i);
-        VEC dinput = FN(load)(c->dinput[t] + i), dexponent = FN(load)(c->dexponent[t] + i);
-        REAL *sumB = dB + t * s->states * LANES, *sumC = dC + t * s->states * LANES;
-        UNROLL for (int n = 0; n < states; n++) {
-            VEC dstate = carry[n] + dy * o[n];
-            FN(store)(sumC + n * LANES, FN(load)(sumC + n * LANES) + dy * FN(load)(c->h[t + 1][n]));
-            FN(store)(sumB + n * LANES, FN(load)(sumB + n * LANES) + dstate * input);
-            dinput += dstate * b[n];
-            carry[n] = dstate * FN(load)(c->decay[t][n]);
-            VEC e = carry[n] * FN(load)(c->h[t][n]);
-            dexponents[n] += e * step;
-            dexponent += e * a[n];
-        }
-        FN(store)(c->dinput[t] + i, dinput);
-        FN(store)(c->dexponent[t] + i, dexponent);
-    }
-    UNROLL for (int n = 0; n < states; n++) {
-        FN(store)(dh + n * BLOCK + i, carry[n]);
-        FN(store)(dA + n * BLOCK + i, dexponents[n]);
+static void FN(advance)(const struct scan *s, const FN(maps) *m, const FN(slice) *x, int64_t v, int64_t count,
+                        int length, int keep) {
+    int t = 0;
+    if (keep) {
+        for (; t + TILE <= length; t += TILE) FN(advance_tile)(TILE, 1, s, m, x, v, count, t);
+        for (; t < length; t++) FN(advance_tile)(1, 1, s, m, x, v, count, t);
+        memcpy(x->state + length * s->states * LANES, x->h + v * s->states * LANES, s->states * sizeof(VEC));
+    } else {
+        for (; t + TILE <= length; t += TILE) FN(advance_tile)(TILE, 0, s, m, x, v, count, t);
+        for (; t < length; t++) FN(advance_tile)(1, 0, s, m, x, v, count, t);
     }
 }
 
-static void FN(advance_block)(const struct scan *s, FN(tape) *c, int length, const REAL *A, REAL *h, const REAL *B,
-                              int64_t count) {
-    for (int i = 0; i < BLOCK && i < count; i += LANES)
-        for (int64_t n = 0; n < s->states; n += GROUP) {
-#define ADVANCE(states) FN(advance)(states, 0, s, c, length, A + n * BLOCK, h + n * BLOCK, B + n, i)
-            SWITCH_STATES(s->states - n, ADVANCE)
-#undef ADVANCE
-        }
+static void FN(retreat)(const struct scan *s, const FN(maps) *m, const FN(slice) *x, int64_t v, int64_t count,
+                        int length, int first) {
+    int t = length;
+    for (; t % TILE; t--) FN(retreat_tile)(1, s, m, x, v, count, t - 1, first);
+    for (; t > 0; t -= TILE) FN(retreat_tile)(TILE, s, m, x, v, count, t - TILE, first);
 }
 
-static void FN(retreat_block)(const struct scan *s, FN(tape) *c, int length, const FN(slice) *x, int64_t row, REAL *start,
-                              const REAL *B, const REAL *C, int64_t count) {
-    for (int i = 0; i < BLOCK && i < count; i += LANES)
-        for (int64_t n = 0; n < s->states; n += GROUP) {
-            int64_t at = row + n * BLOCK;
-            REAL *dB = x->dB + n * LANES, *dC = x->dC + n * LANES;
-#define RETREAT(states)                                                                         \
-    FN(advance)(states, 1, s, c, length, x->A + at, start + n * BLOCK, B + n, i);                \
-    FN(retreat)(states, s, c, length, x->A + at, x->dA + at, x->dh + at, B + n, C + n, dB, dC, i)
-            SWITCH_STATES(s->states - n, RETREAT)
-#undef RETREAT
-        }
-}
-
-/* The chunk's part of the gradients of u, delta, delta_bias and D. */
-INLINE void FN(write_tape)(const struct scan *s, const FN(tape) *c, int length, REAL *du, REAL *ddelta, const REAL *skip,
-                           REAL *dskip, REAL *dbias, int64_t count, int first) {
-    for (int i = 0; i < BLOCK && i < count; i += LANES) {
-        VEC bias_sum = FN(load)(dbias + i), skip_sum = FN(load)(dskip + i);
-        for (int t = length - 1; t >= 0; t--) {
-            REAL *du_t = du + c->position[t] * s->du_stride[1] + i;
-            VEC x = FN(load)(c->u[t] + i), dinput = FN(load)(c->dinput[t] + i), dy = FN(load)(c->dy[t] + i);
-            VEC dstep = dinput * x + FN(load)(c->dexponent[t] + i) * (REAL)(1 / EXP_SCALE);
-            VEC gradient = dstep * FN(load)(c->slope[t] + i);
-            bias_sum += gradient;
-            FN(store_part)(ddelta + c->position[t] * s->ddelta_stride[2] + i, gradient, count - i);
-            VEC before = first ? dy * FN(load)(skip + i) : FN(load_part)(du_t, count - i);
-            if (first) skip_sum += dy * x;
-            FN(store_part)(du_t, dinput * FN(load)(c->step[t] + i) + before, count - i);
-        }
-        FN(store)(dbias + i, bias_sum);
-        FN(store)(dskip + i, skip_sum);
-    }
-}
-
-/* Add up the lanes of the chunk's sums, and write them where the slice's part of dB or dC lies. */
-static void FN(write_sums)(const struct scan *s, const FN(tape) *c, int length, const REAL *sums, REAL *out) {
+/* Add up the lanes of a chunk's sums, and write them where the slice's part of dB or dC lies. */
+static void FN(write_sums)(const struct scan *s, const int64_t *position, int length, const REAL *sums, REAL *out) {
     int64_t count = length * s->states, n = 0, t = 0;
     for (int64_t i = 0; i < count; i += LANES) {
         REAL totals[LANES];
         FN(store)(totals, FN(sum_lanes)(sums + i * LANES));
         for (int64_t j = 0; j < LANES && i + j < count; j++) {
-            out[c->position[t] * s->states + n] = totals[j];
+            out[position[t] * s->states + n] = totals[j];
             if (++n == s->states) n = 0, t++;
         }
     }
@@ -197,68 +175,49 @@ static void FN(write_parameters)(const struct scan *s, const FN(slice) *x, int64
     for (int64_t i = 0; i < at.count; i++) {
         int64_t row = (at.batch * s->directions + k) * s->channels + at.channel + i;
         for (int64_t n = 0; n < s->states; n++)
-            ((REAL *)s->dA)[row * s->states + n] = x->dA[(i / BLOCK * s->states + n) * BLOCK + i % BLOCK];
+            ((REAL *)s->dA)[row * s->states + n] = x->dA[(i / LANES * s->states + n) * LANES + i % LANES];
         ((REAL *)s->dbias)[row] = x->dbias[i];
         ((REAL *)s->dD)[row] = x->dskip[i];
     }
 }
 
-/* The states at the start of every chunk of one direction. */
-static void FN(keep_starts)(const struct scan *s, FN(tape) *c, const FN(maps) *m, const FN(slice) *x, int64_t k,
-                            struct unit at) {
-    int64_t blocks = (at.count + BLOCK - 1) / BLOCK, rows = s->states * BLOCK;
-    int64_t chunks = chunk_count(s, BACKWARD_CHUNK);
-    for (int64_t j = 0; j < blocks; j++) {
-        int64_t row = j * BLOCK, count = at.count - row;
-        REAL *h = x->h + j * rows;
-        memset(h, 0, rows * sizeof(REAL));
-        for (int64_t i = 0; i < chunks; i++) {
-            memcpy(x->start + (i * blocks + j) * rows, h, rows * sizeof(REAL));
-            if (i == chunks - 1) break;
-            int length = set_positions(s, k, i, BACKWARD_CHUNK, c->position);
-            FN(read_tape)(s, c, x->bias + row, length, m->u + row, m->delta + row, NULL, count);
-            FN(advance_block)(s, c, length, x->A + j * rows, h, m->B, count);
-        }
+/* One direction: the states at the start of every chunk, then the gradients chunk after chunk from its end. */
+static void FN(differentiate)(const struct scan *s, const FN(maps) *m, const FN(slice) *x, int64_t k, int64_t count) {
+    int64_t chunks = chunk_count(s, x->chunk), rows = s->states * LANES;
+    for (int64_t i = 0; i < chunks; i++) {
+        memcpy(x->start + i * x->vectors * rows, x->h, x->vectors * rows * sizeof(REAL));
+        if (i == chunks - 1) break;
+        int length = set_positions(s, k, i * x->chunk, x->chunk, x->position);
+        for (int64_t v = 0; v < x->vectors; v++) FN(advance)(s, m, x, v, count, length, 0);
     }
-}
-
-/* The gradients of one direction, chunk after chunk from its end. */
-static void FN(sweep_back)(const struct scan *s, FN(tape) *c, const FN(maps) *m, const FN(slice) *x, int64_t k,
-                           struct unit at) {
-    int64_t blocks = (at.count + BLOCK - 1) / BLOCK, rows = s->states * BLOCK;
-    for (int64_t i = chunk_count(s, BACKWARD_CHUNK) - 1; i >= 0; i--) {
-        int length = set_positions(s, k, i, BACKWARD_CHUNK, c->position);
-        size_t sums = (length * s->states + LANES - 1) / LANES * LANES * LANES * sizeof(REAL);
-        memset(x->dB, 0, sums);
-        memset(x->dC, 0, sums);
-        for (int64_t j = 0; j < blocks; j++) {
-            int64_t row = j * BLOCK, count = at.count - row;
-            FN(read_tape)(s, c, x->bias + row, length, m->u + row, m->delta + row, m->dy + row, count);
-            FN(retreat_block)(s, c, length, x, j * rows, x->start + (i * blocks + j) * rows, m->B, m->C, count);
-            FN(write_tape)(s, c, length, m->du + row, m->ddelta + row, x->skip + row, x->dskip + row, x->dbias + row,
-                           count, k == 0);
+    for (int64_t i = chunks - 1; i >= 0; i--) {
+        int length = set_positions(s, k, i * x->chunk, x->chunk, x->position);
+        memcpy(x->h, x->start + i * x->vectors * rows, x->vectors * rows * sizeof(REAL));
+        memset(x->dB, 0, (length * s->states + LANES) * sizeof(VEC));
+        memset(x->dC, 0, (length * s->states + LANES) * sizeof(VEC));
+        for (int64_t v = 0; v < x->vectors; v++) {
+            FN(advance)(s, m, x, v, count, length, 1);
+            FN(retreat)(s, m, x, v, count, length, k == 0);
         }
-        FN(write_sums)(s, c, length, x->dB, m->dB);
-        FN(write_sums)(s, c, length, x->dC, m->dC);
+        FN(write_sums)(s, x->position, length, x->dB, m->dB);
+        FN(write_sums)(s, x->position, length, x->dC, m->dC);
     }
 }
 
 static void FN(backward_unit)(const struct scan *s, int64_t unit, void *scratch) {
-    struct unit at = locate_slice(s, unit, BLOCK);
-    int64_t blocks = (at.count + BLOCK - 1) / BLOCK, rows = blocks * s->states * BLOCK;
-    FN(tape) *c = scratch;
-    FN(slice) x = FN(lay_out)(s, (REAL *)(c + 1), blocks);
-    memset(x.dskip, 0, blocks * BLOCK * sizeof(REAL));
+    struct unit at = locate_slice(s, unit);
+    FN(slice) x;
+    FN(lay_out)(s, &x, at.count, scratch);
+    memset(x.dskip, 0, x.vectors * sizeof(VEC));
     for (int64_t k = 0; k < s->directions; k++) {
         FN(maps) m = FN(locate)(s, at, k);
-        for (int64_t j = 0; j < blocks; j++)
-            FN(load_parameters)(s, x.A + j * s->states * BLOCK, x.bias + j * BLOCK, x.skip + j * BLOCK, k,
-                                at.channel + j * BLOCK, at.count - j * BLOCK);
-        FN(keep_starts)(s, c, &m, &x, k, at);
-        memset(x.dA, 0, rows * sizeof(REAL));
-        memset(x.dh, 0, rows * sizeof(REAL));
-        memset(x.dbias, 0, blocks * BLOCK * sizeof(REAL));
-        FN(sweep_back)(s, c, &m, &x, k, at);
+        for (int64_t i = 0; i < at.count; i += LANES)
+            FN(load_parameters)(s, x.A + i * s->states, x.bias + i, x.skip + i, k, at.channel + i, at.count - i);
+        memset(x.dA, 0, x.vectors * s->states * sizeof(VEC));
+        memset(x.h, 0, x.vectors * s->states * sizeof(VEC));
+        memset(x.dh, 0, x.vectors * s->states * sizeof(VEC));
+        memset(x.dbias, 0, x.vectors * sizeof(VEC));
+        FN(differentiate)(s, &m, &x, k, at.count);
         FN(write_parameters)(s, &x, k, at);
     }
 }

@@ -1,22 +1,9 @@
-/* The forward scan of one unit of work: all directions of BLOCK neighbouring channels of one sample.
+/* The forward scan of one unit of work: all directions of a block of neighbouring channels of one sample.
  *
  * The channels lie side by side in memory, so a vector holds LANES of them and each lane runs its own recurrence.
- * The sequence is cut into chunks; a chunk goes through three phases, of which only the first and the last touch
- * the map: (1) read delta and u, make the steps; (2) run the recurrence, a few states at a time, all in registers,
- * adding to y; (3) write y.
+ * A tile of steps is in registers, with their inputs and outputs, while the states pass by one after the other:
+ * working on several steps at once hides the latency of exp and log.
  */
-#define BLOCK ((int)(64 / sizeof(REAL)))
-
-/* What phase 1 leaves behind, a row of BLOCK lanes for each step of the chunk. */
-typedef struct {
-    REAL step[CHUNK][BLOCK]; /* softplus(delta + delta_bias) */
-    REAL input[CHUNK][BLOCK]; /* step * u */
-    REAL y[CHUNK][BLOCK];
-    REAL bias[BLOCK];
-    REAL skip[BLOCK];
-    int64_t position[CHUNK];
-} FN(chunk);
-
 /* Where a unit's part of each map begins, for one direction. */
 typedef struct {
     const REAL *u, *delta, *B, *C, *dy;
@@ -41,14 +28,14 @@ static FN(maps) FN(locate)(const struct scan *s, struct unit at, int64_t k) {
     return m;
 }
 
-/* The parameters of up to BLOCK channels in one direction: `states` rows of A times EXP_SCALE, the bias of delta, and
- * D summed over the directions; one lane a channel. */
-INLINE void FN(load_parameters)(const struct scan *s, REAL *A, REAL *bias, REAL *skip, int64_t k, int64_t channel,
+/* The parameters of up to LANES channels in one direction, a row for each state: A times EXP_SCALE, the bias of
+ * delta, and D summed over the directions. */
+static void FN(load_parameters)(const struct scan *s, REAL *A, REAL *bias, REAL *skip, int64_t k, int64_t channel,
                                 int64_t count) {
-    for (int64_t i = 0; i < BLOCK; i++) {
+    for (int64_t i = 0; i < LANES; i++) {
         int64_t row = k * s->channels + channel + i;
         for (int64_t n = 0; n < s->states; n++)
-            A[n * BLOCK + i] = i < count ? ((const REAL *)s->A)[row * s->states + n] * EXP_SCALE : 0;
+            A[n * LANES + i] = i < count ? ((const REAL *)s->A)[row * s->states + n] * EXP_SCALE : 0;
         bias[i] = s->delta_bias && i < count ? ((const REAL *)s->delta_bias)[row] : 0;
         skip[i] = 0;
         for (int64_t j = 0; s->D && i < count && j < s->directions; j++)
@@ -56,76 +43,77 @@ INLINE void FN(load_parameters)(const struct scan *s, REAL *A, REAL *bias, REAL 
     }
 }
 
-/* Phase 1. */
-INLINE void FN(read_chunk)(const struct scan *s, FN(chunk) *c, int length, const FN(maps) *m, int64_t count, int first) {
-    for (int t = 0; t < length; t++) {
-        int64_t p = c->position[t];
-        for (int i = 0; i < BLOCK && i < count; i += LANES) {
-            VEC step = FN(load_part)(m->delta + p * s->delta_stride[2] + i, count - i) + FN(load)(c->bias + i);
-            VEC x = FN(load_part)(m->u + p * s->u_stride[1] + i, count - i);
-            if (s->softplus) step = FN(softplus)(step);
-            FN(store)(c->step[t] + i, step);
-            FN(store)(c->input[t] + i, step * x);
-            FN(store)(c->y[t] + i, first ? x * FN(load)(c->skip + i)
-                                         : FN(load_part)(m->y + p * s->y_stride[1] + i, count - i));
-        }
+/* `tile` steps (a constant where this is inlined) of the vector of channels that begins at channel i of the unit, of
+ * which `count` exist. */
+INLINE void FN(scan_tile)(const int tile, const struct scan *s, const FN(maps) *m, const int64_t *position, int64_t i,
+                          const int64_t count, const REAL *A, REAL *h, VEC bias, VEC skip, const int first) {
+    VEC step[TILE], input[TILE], y[TILE], decay[TILE];
+    const REAL *B[TILE], *C[TILE];
+    EACH(t, tile) step[t] = FN(load_part)(m->delta + position[t] * s->delta_stride[2] + i, count) + bias;
+    if (s->softplus) FN(softplus)(tile, step);
+    EACH(t, tile) {
+        VEC u = FN(load_part)(m->u + position[t] * s->u_stride[1] + i, count);
+        input[t] = step[t] * u;
+        y[t] = first ? u * skip : FN(load_part)(m->y + position[t] * s->y_stride[1] + i, count);
+        B[t] = m->B + position[t] * s->B_stride[3];
+        C[t] = m->C + position[t] * s->C_stride[3];
     }
+    for (int64_t n = 0; n < s->states; n++) {
+        VEC state = FN(load)(h + n * LANES), a = FN(load)(A + n * LANES);
+        EACH(t, tile) decay[t] = step[t] * a;
+        FN(exp_scaled)(tile, decay);
+        EACH(t, tile) {
+            state = decay[t] * state + input[t] * B[t][n];
+            y[t] += state * C[t][n];
+        }
+        FN(store)(h + n * LANES, state);
+    }
+    EACH(t, tile) FN(store_part)(m->y + position[t] * s->y_stride[1] + i, y[t], count);
 }
 
-/* Phase 2 for `states` states (a constant where this is inlined) and one vector of channels. */
-INLINE void FN(scan_states)(const int states, const struct scan *s, FN(chunk) *c, int length, const REAL *A, REAL *h,
-                            const REAL *B, const REAL *C, int i) {
-    VEC state[GROUP], a[GROUP];
-    UNROLL for (int n = 0; n < states; n++) {
-        state[n] = FN(load)(h + n * BLOCK + i);
-        a[n] = FN(load)(A + n * BLOCK + i);
+/* `whole`, a constant like `first`, tells that every lane of the unit's vectors is a channel. */
+INLINE void FN(scan_direction)(const int whole, const int first, const struct scan *s, const FN(maps) *m, int64_t k,
+                               int64_t count, const REAL *A, REAL *h, const REAL *bias, const REAL *skip) {
+    int64_t position[CHUNK + AHEAD], total = s->height * s->width;
+    for (int64_t start = 0; start < total; start += CHUNK) {
+        int known = set_positions(s, k, start, CHUNK + AHEAD, position), length = known < CHUNK ? known : CHUNK;
+        for (int t = 0; t < length; t += t + TILE <= length ? TILE : 1)
+            for (int64_t i = 0; i < count; i += LANES) {
+                int64_t lanes = whole ? LANES : count - i, row = i * s->states;
+                VEC b = FN(load)(bias + i), d = FN(load)(skip + i);
+                if (t + TILE > length) {
+                    FN(scan_tile)(1, s, m, position + t, i, lanes, A + row, h + row, b, d, first);
+                    continue;
+                }
+                if (i % LINE == 0)
+                    EACH(j, TILE) {
+                        int64_t p = position[t + j + AHEAD < known ? t + j + AHEAD : 0];
+                        PREFETCH(m->delta + p * s->delta_stride[2] + i);
+                        PREFETCH(m->u + p * s->u_stride[1] + i);
+                        PREFETCH(m->y + p * s->y_stride[1] + i);
+                    }
+                FN(scan_tile)(TILE, s, m, position + t, i, lanes, A + row, h + row, b, d, first);
+            }
     }
-    for (int t = 0; t < length; t++) {
-        const REAL *b = B + c->position[t] * s->B_stride[3], *o = C + c->position[t] * s->C_stride[3];
-        VEC step = FN(load)(c->step[t] + i), input = FN(load)(c->input[t] + i), y = FN(load)(c->y[t] + i);
-        UNROLL for (int n = 0; n < states; n++) {
-            state[n] = FN(exp_scaled)(step * a[n]) * state[n] + input * b[n];
-            y += state[n] * o[n];
-        }
-        FN(store)(c->y[t] + i, y);
-    }
-    UNROLL for (int n = 0; n < states; n++) FN(store)(h + n * BLOCK + i, state[n]);
-}
-
-INLINE void FN(scan_chunk)(const struct scan *s, FN(chunk) *c, int length, const REAL *A, REAL *h, const REAL *B,
-                           const REAL *C, int64_t count) {
-    for (int i = 0; i < BLOCK && i < count; i += LANES)
-        for (int64_t n = 0; n < s->states; n += GROUP) {
-#define SCAN(states) FN(scan_states)(states, s, c, length, A + n * BLOCK, h + n * BLOCK, B + n, C + n, i)
-            SWITCH_STATES(s->states - n, SCAN)
-#undef SCAN
-        }
-}
-
-/* Phase 3. */
-INLINE void FN(write_chunk)(const struct scan *s, const FN(chunk) *c, int length, REAL *y, int64_t count) {
-    for (int t = 0; t < length; t++)
-        for (int i = 0; i < BLOCK && i < count; i += LANES)
-            FN(store_part)(y + c->position[t] * s->y_stride[1] + i, FN(load)(c->y[t] + i), count - i);
 }
 
 static size_t FN(forward_scratch)(const struct scan *s) {
-    return sizeof(FN(chunk)) + 2 * (size_t)s->states * BLOCK * sizeof(REAL);
+    return 2 * (size_t)(s->states + 1) * s->block * sizeof(REAL);
 }
 
 static void FN(forward_unit)(const struct scan *s, int64_t unit, void *scratch) {
-    struct unit at = locate_block(s, unit, BLOCK);
-    FN(chunk) *c = scratch;
-    REAL *A = (REAL *)(c + 1), *h = A + s->states * BLOCK;
+    struct unit at = locate_block(s, unit);
+    REAL *bias = scratch, *skip = bias + s->block, *A = skip + s->block, *h = A + s->states * s->block;
     for (int64_t k = 0; k < s->directions; k++) {
         FN(maps) m = FN(locate)(s, at, k);
-        FN(load_parameters)(s, A, c->bias, c->skip, k, at.channel, at.count);
-        memset(h, 0, s->states * BLOCK * sizeof(REAL));
-        for (int64_t i = 0; i < chunk_count(s, CHUNK); i++) {
-            int length = set_positions(s, k, i, CHUNK, c->position);
-            FN(read_chunk)(s, c, length, &m, at.count, k == 0);
-            FN(scan_chunk)(s, c, length, A, h, m.B, m.C, at.count);
-            FN(write_chunk)(s, c, length, m.y, at.count);
-        }
+        for (int64_t i = 0; i < at.count; i += LANES)
+            FN(load_parameters)(s, A + i * s->states, bias + i, skip + i, k, at.channel + i, at.count - i);
+        memset(h, 0, s->states * s->block * sizeof(REAL));
+        if (at.count % LANES)
+            FN(scan_direction)(0, k == 0, s, &m, k, at.count, A, h, bias, skip);
+        else if (k == 0)
+            FN(scan_direction)(1, 1, s, &m, k, at.count, A, h, bias, skip);
+        else
+            FN(scan_direction)(1, 0, s, &m, k, at.count, A, h, bias, skip);
     }
 }

@@ -11,7 +11,7 @@
 #undef LANES
 #undef BROADCAST
 #undef EXP_SCALE
-#undef BLOCK
+#undef LINE
 #undef VECTOR_BYTES
 #undef DOUBLE
 #undef SUFFIX

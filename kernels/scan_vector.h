@@ -14,6 +14,7 @@ typedef int32_t FN(integer);
 #define REAL FN(real)
 #define VEC FN(vector)
 #define INTEGERS FN(integers)
+#define LINE (64 / (int)sizeof(REAL)) /* numbers in a cache line */
 
 #define VECTOR_BYTES (LANES * (DOUBLE ? 8 : 4))
 
@@ -97,36 +98,44 @@ static const float FN(powers)[16] = {
 };
 
 /* 2^x = 2^n (1 + ...) with n the nearest multiple of 1/16, whose fraction is looked up: under 2 ulp. */
-INLINE VEC FN(exp_scaled)(VEC x) {
-    VEC n = _mm512_roundscale_ps(x, 0x40), f = x - n;
-    VEC index = x + 786432.0f; /* 1.5 * 2^19: the last bits count sixteenths */
-    VEC power = _mm512_permutexvar_ps((__m512i)index, FN(load)(FN(powers)));
-    VEC p = (f * 0.0555020155059f + 0.24023429108f) * f + 0.693147182717f;
-    return _mm512_scalef_ps(power * f * p + power, n);
+INLINE void FN(exp_scaled)(const int count, VEC *x) {
+    VEC n[TILE], f[TILE], power[TILE], p[TILE];
+    EACH(j, count) n[j] = _mm512_roundscale_ps(x[j], 0x40);
+    EACH(j, count) power[j] = x[j] + 786432.0f; /* 1.5 * 2^19: the last bits count sixteenths */
+    EACH(j, count) f[j] = x[j] - n[j];
+    EACH(j, count) power[j] = _mm512_permutexvar_ps((__m512i)power[j], FN(load)(FN(powers)));
+    EACH(j, count) p[j] = f[j] * 0.0555020155059f + 0.24023429108f;
+    EACH(j, count) p[j] = p[j] * f[j] + 0.693147182717f;
+    EACH(j, count) f[j] = f[j] * power[j];
+    EACH(j, count) p[j] = p[j] * f[j] + power[j];
+    EACH(j, count) x[j] = _mm512_scalef_ps(p[j], n[j]);
 }
 #else
 /* 2^x, from 2^f for |f| <= 1/2 (minimax with p(0) = 1, relative error 9.2e-8): under 2 ulp. */
-INLINE VEC FN(exp_scaled)(VEC x) {
-    x = FN(clamp)(x, -125.0f, 128.0f);
+INLINE void FN(exp_scaled)(const int count, VEC *x) {
     const float shift = 12582912.0f; /* 1.5 * 2^23: what is added to it is rounded, and stands in the last bits */
-    VEC n = x + shift, f = x - (n - shift);
-    VEC p = f * 0.00132647134903f + 0.00967152326943f;
-    p = p * f + 0.0555073387211f;
-    p = p * f + 0.240222419232f;
-    p = p * f + 0.693146977478f;
-    p = p * f + 1.0f;
-    return FN(from_bits)(FN(bits)(p) + (FN(bits)(n) << 23));
+    VEC n[TILE], f[TILE], p[TILE];
+    EACH(j, count) x[j] = FN(clamp)(x[j], -125.0f, 128.0f);
+    EACH(j, count) n[j] = x[j] + shift;
+    EACH(j, count) f[j] = x[j] - (n[j] - shift);
+    EACH(j, count) p[j] = f[j] * 0.00132647134903f + 0.00967152326943f;
+    EACH(j, count) p[j] = p[j] * f[j] + 0.0555073387211f;
+    EACH(j, count) p[j] = p[j] * f[j] + 0.240222419232f;
+    EACH(j, count) p[j] = p[j] * f[j] + 0.693146977478f;
+    EACH(j, count) p[j] = p[j] * f[j] + 1.0f;
+    EACH(j, count) x[j] = FN(from_bits)(FN(bits)(p[j]) + (FN(bits)(n[j]) << 23));
 }
 #endif
 
 /* log(1 + z) for 0 <= z <= 1, as 2 atanh(z / (2 + z)); relative error of the polynomial 4.6e-9. */
-INLINE VEC FN(log1p)(VEC z) {
-    VEC s = z / (z + 2.0f);
-    VEC t = s * s;
-    VEC p = t * 0.280244585718f + 0.279991411495f;
-    p = p * t + 0.400216990528f;
-    p = p * t + 0.666664131329f;
-    return s * (p * t + 2.0f);
+INLINE void FN(log1p)(const int count, VEC *z) {
+    VEC t[TILE], p[TILE];
+    EACH(j, count) z[j] = z[j] / (z[j] + 2.0f);
+    EACH(j, count) t[j] = z[j] * z[j];
+    EACH(j, count) p[j] = t[j] * 0.280244585718f + 0.279991411495f;
+    EACH(j, count) p[j] = p[j] * t[j] + 0.400216990528f;
+    EACH(j, count) p[j] = p[j] * t[j] + 0.666664131329f;
+    EACH(j, count) z[j] = z[j] * (p[j] * t[j] + 2.0f);
 }
 
 #else
@@ -143,73 +152,86 @@ static const double FN(powers)[16] = {
 
 /* exp(x) = 2^n exp(r) with n the nearest multiple of 1/16, whose fraction is looked up; relative error of the
  * polynomial 1.2e-17, about 1 ulp in all. */
-INLINE VEC FN(exp_scaled)(VEC x) {
-    x = FN(clamp)(x, -800.0, 800.0);
-    VEC scaled = x * 1.4426950408889634;
-    VEC n = _mm512_roundscale_pd(scaled, 0x40);
-    VEC index = scaled + 422212465065984.0; /* 1.5 * 2^48: the last bits count sixteenths */
-    VEC power = _mm512_permutex2var_pd(FN(load)(FN(powers)), (__m512i)index, FN(load)(FN(powers) + 8));
-    VEC r = x - n * 0x1.62e42fefa0000p-1 - n * 0x1.cf79abc9e3b3ap-40;
-    VEC p = r * 0.0013889044229167551046 + 0.0083334726086843643302;
-    p = p * r + 0.041666666670870349833;
-    p = p * r + 0.16666666664395670042;
-    p = p * r + 0.4999999999999982003;
-    p = p * r + 1.0;
-    return _mm512_scalef_pd(power * r * p + power, n);
+INLINE void FN(exp_scaled)(const int count, VEC *x) {
+    VEC n[TILE], r[TILE], power[TILE], p[TILE];
+    EACH(j, count) {
+        x[j] = FN(clamp)(x[j], -800.0, 800.0);
+        VEC scaled = x[j] * 1.4426950408889634;
+        n[j] = _mm512_roundscale_pd(scaled, 0x40);
+        power[j] = scaled + 422212465065984.0; /* 1.5 * 2^48: the last bits count sixteenths */
+        power[j] = _mm512_permutex2var_pd(FN(load)(FN(powers)), (__m512i)power[j], FN(load)(FN(powers) + 8));
+    }
+    EACH(j, count) r[j] = x[j] - n[j] * 0x1.62e42fefa0000p-1 - n[j] * 0x1.cf79abc9e3b3ap-40;
+    EACH(j, count) p[j] = r[j] * 0.0013889044229167551046 + 0.0083334726086843643302;
+    EACH(j, count) p[j] = p[j] * r[j] + 0.041666666670870349833;
+    EACH(j, count) p[j] = p[j] * r[j] + 0.16666666664395670042;
+    EACH(j, count) p[j] = p[j] * r[j] + 0.4999999999999982003;
+    EACH(j, count) p[j] = p[j] * r[j] + 1.0;
+    EACH(j, count) x[j] = _mm512_scalef_pd(power[j] * r[j] * p[j] + power[j], n[j]);
 }
 #else
 /* exp(x), from exp(r) for |r| <= log(2) / 2; relative error of the polynomial 5e-20, under 1 ulp in all. */
-INLINE VEC FN(exp_scaled)(VEC x) {
-    x = FN(clamp)(x, -708.0, 709.7);
+INLINE void FN(exp_scaled)(const int count, VEC *x) {
     const double shift = 6755399441055744.0; /* 1.5 * 2^52 */
-    VEC scaled = x * 1.4426950408889634 + shift;
-    VEC n = scaled - shift;
-    VEC r = x - n * 0x1.62e42fefa0000p-1 - n * 0x1.cf79abc9e3b3ap-40;
-    VEC p = r * 2.0837276179020996736e-9 + 2.5112262857582282371e-8;
-    p = p * r + 2.7557549223401301947e-7;
-    p = p * r + 2.7557234227075835081e-6;
-    p = p * r + 0.000024801586962820805839;
-    p = p * r + 0.00019841269897003427752;
-    p = p * r + 0.001388888888909812593;
-    p = p * r + 0.0083333333333167916698;
-    p = p * r + 0.041666666666666128824;
-    p = p * r + 0.16666666666666683728;
-    p = p * r + 0.5;
-    p = p * r + 1.0;
-    p = p * r + 1.0;
-    return FN(from_bits)(FN(bits)(p) + (FN(bits)(scaled) << 52));
+    VEC scaled[TILE], r[TILE], p[TILE];
+    EACH(j, count) {
+        x[j] = FN(clamp)(x[j], -708.0, 709.7);
+        scaled[j] = x[j] * 1.4426950408889634 + shift;
+        VEC n = scaled[j] - shift;
+        r[j] = x[j] - n * 0x1.62e42fefa0000p-1 - n * 0x1.cf79abc9e3b3ap-40;
+    }
+    EACH(j, count) p[j] = r[j] * 2.0837276179020996736e-9 + 2.5112262857582282371e-8;
+    EACH(j, count) p[j] = p[j] * r[j] + 2.7557549223401301947e-7;
+    EACH(j, count) p[j] = p[j] * r[j] + 2.7557234227075835081e-6;
+    EACH(j, count) p[j] = p[j] * r[j] + 0.000024801586962820805839;
+    EACH(j, count) p[j] = p[j] * r[j] + 0.00019841269897003427752;
+    EACH(j, count) p[j] = p[j] * r[j] + 0.001388888888909812593;
+    EACH(j, count) p[j] = p[j] * r[j] + 0.0083333333333167916698;
+    EACH(j, count) p[j] = p[j] * r[j] + 0.041666666666666128824;
+    EACH(j, count) p[j] = p[j] * r[j] + 0.16666666666666683728;
+    EACH(j, count) p[j] = p[j] * r[j] + 0.5;
+    EACH(j, count) p[j] = p[j] * r[j] + 1.0;
+    EACH(j, count) p[j] = p[j] * r[j] + 1.0;
+    EACH(j, count) x[j] = FN(from_bits)(FN(bits)(p[j]) + (FN(bits)(scaled[j]) << 52));
 }
 #endif
 
 /* log(1 + z) for 0 <= z <= 1, as 2 atanh(z / (2 + z)); relative error of the polynomial 4e-20. */
-INLINE VEC FN(log1p)(VEC z) {
-    VEC s = z / (z + 2.0);
-    VEC t = s * s;
-    VEC p = t * 0.16467639477183698488 + 0.069942446675656117715;
-    p = p * t + 0.10972567251734726947;
-    p = p * t + 0.11715950633369166484;
-    p = p * t + 0.13336805819573219254;
-    p = p * t + 0.15384451932232142841;
-    p = p * t + 0.18181823202917001944;
-    p = p * t + 0.22222222125470605859;
-    p = p * t + 0.28571428572510028972;
-    p = p * t + 0.39999999999993977627;
-    p = p * t + 0.66666666666666678319;
-    return s * 2.0 + s * t * p;
+INLINE void FN(log1p)(const int count, VEC *z) {
+    VEC t[TILE], p[TILE];
+    EACH(j, count) z[j] = z[j] / (z[j] + 2.0);
+    EACH(j, count) t[j] = z[j] * z[j];
+    EACH(j, count) p[j] = t[j] * 0.16467639477183698488 + 0.069942446675656117715;
+    EACH(j, count) p[j] = p[j] * t[j] + 0.10972567251734726947;
+    EACH(j, count) p[j] = p[j] * t[j] + 0.11715950633369166484;
+    EACH(j, count) p[j] = p[j] * t[j] + 0.13336805819573219254;
+    EACH(j, count) p[j] = p[j] * t[j] + 0.15384451932232142841;
+    EACH(j, count) p[j] = p[j] * t[j] + 0.18181823202917001944;
+    EACH(j, count) p[j] = p[j] * t[j] + 0.22222222125470605859;
+    EACH(j, count) p[j] = p[j] * t[j] + 0.28571428572510028972;
+    EACH(j, count) p[j] = p[j] * t[j] + 0.39999999999993977627;
+    EACH(j, count) p[j] = p[j] * t[j] + 0.66666666666666678319;
+    EACH(j, count) z[j] = z[j] * 2.0 + z[j] * t[j] * p[j];
 }
 #endif
 
-/* log(1 + exp(x)) */
-INLINE VEC FN(softplus)(VEC x) {
-    VEC z = FN(exp_scaled)(FN(absolute)(x) * -(REAL)EXP_SCALE);
-    return FN(log1p)(z) + FN(max)(x, BROADCAST(0));
+/* x <- log(1 + exp(x)) */
+INLINE void FN(softplus)(const int count, VEC *x) {
+    VEC z[TILE];
+    EACH(j, count) z[j] = FN(absolute)(x[j]) * -(REAL)EXP_SCALE;
+    FN(exp_scaled)(count, z);
+    FN(log1p)(count, z);
+    EACH(j, count) x[j] = z[j] + FN(max)(x[j], BROADCAST(0));
 }
 
 /* The same, and its derivative 1 / (1 + exp(-x)). */
-INLINE VEC FN(softplus_and_slope)(VEC x, VEC *slope) {
-    VEC z = FN(exp_scaled)(FN(absolute)(x) * -(REAL)EXP_SCALE);
-    *slope = FN(select)(x < (REAL)0, z, BROADCAST(1)) / (z + (REAL)1);
-    return FN(log1p)(z) + FN(max)(x, BROADCAST(0));
+INLINE void FN(softplus_and_slope)(const int count, VEC *x, VEC *slope) {
+    VEC z[TILE];
+    EACH(j, count) z[j] = FN(absolute)(x[j]) * -(REAL)EXP_SCALE;
+    FN(exp_scaled)(count, z);
+    EACH(j, count) slope[j] = FN(select)(x[j] < (REAL)0, z[j], BROADCAST(1)) / (z[j] + (REAL)1);
+    FN(log1p)(count, z);
+    EACH(j, count) x[j] = z[j] + FN(max)(x[j], BROADCAST(0));
 }
 
 /* The sums over the lanes of LANES vectors, which lie one after the other in memory: lane i is that of vector i.

@@ -19,15 +19,20 @@
 
 #ifdef __GNUC__
 #define INLINE static inline __attribute__((always_inline))
-#define UNROLL _Pragma("GCC unroll 8")
+#define EACH(i, count) _Pragma("GCC unroll 8") for (int i = 0; i < (count); i++)
+#define PREFETCH(p) __builtin_prefetch(p)
 #else
 #define INLINE static inline
-#define UNROLL
+#define EACH(i, count) for (int i = 0; i < (count); i++)
+#define PREFETCH(p)
 #endif
 
-/* Steps whose intermediate values stay in the first-level cache. */
-#define CHUNK 64
-#define BACKWARD_CHUNK 32
+#ifndef TILE
+#define TILE 4 /* steps that are worked on at once; a power of 2 */
+#define CHUNK 64 /* steps whose positions are worked out at once */
+#define AHEAD 16 /* how many steps before they are needed u, delta and y are fetched */
+#endif
+#define BACKWARD_CHUNK 64 /* at most so many steps are on the backward scan's tape, a multiple of TILE */
 
 /* One scan. A position is row * width + column; strides are in elements, those of delta over (batch, direction,
  * position), of B and C over (batch, direction, group, position), of the others over (batch, position). Channels, and
@@ -35,6 +40,7 @@
  * (slices, batch, K, G, positions, N), dA (batch, K, D, N), dbias and dD (batch, K, D). */
 struct scan {
     int64_t batch, directions, groups, channels, height, width, states, slices;
+    int64_t block; /* channels that are not torn apart: whole cache lines */
     int softplus;
     const void *u, *delta, *A, *B, *C, *D, *delta_bias, *dy;
     void *y, *du, *ddelta, *dA, *dB, *dC, *dD, *dbias;
@@ -49,38 +55,43 @@ struct unit {
 
 static int64_t group_size(const struct scan *s) { return s->channels / s->groups; }
 
-static int64_t blocks_per_group(const struct scan *s, int64_t block) { return (group_size(s) + block - 1) / block; }
+static int64_t blocks_per_group(const struct scan *s) { return (group_size(s) + s->block - 1) / s->block; }
 
 /* The forward scan's units: a block of channels each. */
-static struct unit locate_block(const struct scan *s, int64_t unit, int64_t block) {
-    int64_t blocks = blocks_per_group(s, block), first = unit % blocks * block, left = group_size(s) - first;
+static struct unit locate_block(const struct scan *s, int64_t unit) {
+    int64_t blocks = blocks_per_group(s), first = unit % blocks * s->block, left = group_size(s) - first;
     struct unit at = {.batch = unit / blocks / s->groups, .group = unit / blocks % s->groups};
     at.channel = at.group * group_size(s) + first;
-    at.count = left < block ? left : block;
+    at.count = left < s->block ? left : s->block;
     return at;
 }
 
 /* The backward scan's units: each group's blocks in `slices` parts. */
-static struct unit locate_slice(const struct scan *s, int64_t unit, int64_t block) {
-    int64_t blocks = blocks_per_group(s, block);
+static struct unit locate_slice(const struct scan *s, int64_t unit) {
+    int64_t blocks = blocks_per_group(s);
     struct unit at = {.batch = unit / s->slices / s->groups, .group = unit / s->slices % s->groups};
     at.slice = unit % s->slices;
-    int64_t first = at.slice * blocks / s->slices * block, end = (at.slice + 1) * blocks / s->slices * block;
+    int64_t first = at.slice * blocks / s->slices * s->block, end = (at.slice + 1) * blocks / s->slices * s->block;
     at.channel = at.group * group_size(s) + first;
     at.count = (end < group_size(s) ? end : group_size(s)) - first;
     return at;
 }
 
-static int64_t largest_slice(const struct scan *s, int64_t block) {
-    return (blocks_per_group(s, block) + s->slices - 1) / s->slices;
-}
+/* Channels in it. */
+static int64_t largest_slice(const struct scan *s) { return (blocks_per_group(s) / s->slices + 1) * s->block; }
 
 static int64_t chunk_count(const struct scan *s, int64_t chunk) { return (s->height * s->width + chunk - 1) / chunk; }
 
-/* Where the steps of a chunk lie in the map; returns how many there are. */
-static int set_positions(const struct scan *s, int64_t direction, int64_t i, int64_t chunk, int64_t *position) {
-    int64_t total = s->height * s->width, start = i * chunk, sign = direction % 2 ? -1 : 1;
-    int length = (int)(total - start < chunk ? total - start : chunk);
+/* Steps in a chunk of the backward scan: a tape that fits the first-level cache, but not too many chunks. */
+static int64_t backward_chunk(const struct scan *s) {
+    int64_t chunk = 256 / s->states / TILE * TILE;
+    return chunk < 16 ? 16 : chunk > BACKWARD_CHUNK ? BACKWARD_CHUNK : chunk;
+}
+
+/* Where `count` steps from `start` on lie in the map; returns how many of them there are. */
+static int set_positions(const struct scan *s, int64_t direction, int64_t start, int64_t count, int64_t *position) {
+    int64_t total = s->height * s->width, sign = direction % 2 ? -1 : 1;
+    int length = (int)(total - start < count ? total - start : count);
     int64_t at = sign > 0 ? start : total - 1 - start;
     if (direction < 2) {
         for (int t = 0; t < length; t++) position[t] = at + sign * t;
@@ -100,16 +111,7 @@ static int set_positions(const struct scan *s, int64_t direction, int64_t i, int
 #define JOIN(a, b) JOIN_(a, b)
 #define FN(name) JOIN(name, SUFFIX)
 
-/* Inlines CALL for the number of states that is left, at most GROUP, as a constant. */
-#define CASE(count, CALL) case count: CALL(count); break;
-#define SWITCH_STATES(left, CALL)                                             \
-    switch ((left) < GROUP ? (left) : GROUP) {                                \
-        CASE(1, CALL) CASE(2, CALL) CASE(3, CALL) CASE(4, CALL) CASES_TO_8(CALL) \
-    }
-
 #ifdef X86
-#define GROUP 8 /* states at a time: what 32 registers hold */
-#define CASES_TO_8(CALL) CASE(5, CALL) CASE(6, CALL) CASE(7, CALL) CASE(8, CALL)
 #pragma GCC push_options
 #pragma GCC target("avx512f,avx512dq,avx512bw,avx512vl,avx2,fma")
 #define DOUBLE 0
@@ -121,13 +123,6 @@ static int set_positions(const struct scan *s, int64_t direction, int64_t i, int
 #define SUFFIX _avx512_double
 #include "scan_kernels.h"
 #pragma GCC pop_options
-#undef GROUP
-#undef CASES_TO_8
-#endif
-
-#define GROUP 4 /* what 16 registers hold */
-#define CASES_TO_8(CALL)
-#ifdef X86
 #pragma GCC push_options
 #pragma GCC target("avx2,fma")
 #define DOUBLE 0
@@ -159,7 +154,7 @@ static int set_positions(const struct scan *s, int64_t direction, int64_t i, int
 
 struct kernels {
     const char *name;
-    int64_t block;
+    int64_t line;
     void (*forward)(const struct scan *, int64_t, void *);
     size_t (*forward_scratch)(const struct scan *);
     void (*backward)(const struct scan *, int64_t, void *);
@@ -258,7 +253,9 @@ static PyObject *forward(PyObject *module, PyObject *const *args, Py_ssize_t nar
     if (!kernels || !read_integers(args[10], s.y_stride, 2)) return NULL;
     s.y = PyLong_AsVoidPtr(args[11]);
     if (PyErr_Occurred()) return NULL;
-    int64_t units = s.batch * s.groups * blocks_per_group(&s, kernels->block);
+    s.block = 2 * kernels->line; /* the fastest, unless it leaves threads idle */
+    if (s.batch * s.groups * blocks_per_group(&s) < 2 * threads) s.block = kernels->line;
+    int64_t units = s.batch * s.groups * blocks_per_group(&s);
     Py_BEGIN_ALLOW_THREADS
     complete = run_units(&s, kernels->forward, units, kernels->forward_scratch(&s), threads);
     Py_END_ALLOW_THREADS
@@ -279,6 +276,7 @@ static PyObject *backward(PyObject *module, PyObject *const *args, Py_ssize_t na
         return NULL;
     s.dy = (void *)address[0], s.du = (void *)address[1], s.ddelta = (void *)address[2], s.dA = (void *)address[3];
     s.dB = (void *)address[4], s.dC = (void *)address[5], s.dD = (void *)address[6], s.dbias = (void *)address[7];
+    s.block = kernels->line;
     Py_BEGIN_ALLOW_THREADS
     complete = run_units(&s, kernels->backward, s.batch * s.groups * s.slices, kernels->backward_scratch(&s), threads);
     Py_END_ALLOW_THREADS
