@@ -52,6 +52,7 @@ class ChannelwiseHyperprior(EntropyModel):
         slices = y.chunk(count, dim=1) if y is not None else [None] * count
         coded: list[Tensor] = []
         for channel_slice, y_slice, base in zip(self.slices, slices, base_log_scales, strict=True):
+            assert isinstance(channel_slice, ChannelSlice)
             y_hat = channel_slice.code(coder, y_slice, *features, coded, base)
             coded.append(y_hat.to(features[0].dtype))
         return torch.cat(coded, dim=1)

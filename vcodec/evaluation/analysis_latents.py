@@ -148,7 +148,10 @@ class Distribution:
     def kl_divergence(self) -> float:
         """KL(histogram || N(0, 1)) in nats; values beyond the limit, counted in `outside`, do not enter."""
         shares = self.counts / self.counts.sum()
-        normal = torch.special.ndtr(self.edges).diff().clamp_min(1e-300)
+        tail = torch.exp(torch.special.log_ndtr(-self.edges.abs()))  # the small side, which keeps its digits
+        normal = torch.where(self.edges[:-1] >= 0, -tail.diff(), tail.diff())
+        crossing = (self.edges[:-1] < 0) & (self.edges[1:] > 0)
+        normal = torch.where(crossing, 1 - tail[:-1] - tail[1:], normal).clamp_min(1e-300)
         filled = shares > 0
         return float((shares[filled] * (shares[filled] / normal[filled]).log()).sum())
 

@@ -29,10 +29,10 @@ KINDS = ("vss", "swin", "conv", "semantic")
 class TransformConfig:
     """Sizes of a transform, in the order of the analysis; the synthesis mirrors them.
 
-    kind: vss | swin | conv | semantic. widths, strides, kernels: one a stage, the last stage making the latents (its width is
-    the latents'). depths: blocks after each stage but the last. sampling: "deconv" (strided convolutions, transposed
-    in the synthesis) or "shuffle" (pixel unshuffle before, pixel shuffle after a convolution). activation: what
-    `conv` has for a block, "gdn" or "relu". shortcut: a linear transform beside the network, starting as a DCT.
+    kind: vss | swin | conv | semantic. widths, strides, kernels: one a stage, the last stage making the latents (its
+    width is the latents'). depths: blocks after each stage but the last. sampling: "deconv" (strided convolutions,
+    transposed in the synthesis) or "shuffle" (pixel unshuffle before, pixel shuffle after a convolution). activation:
+    what `conv` has for a block, "gdn" or "relu". shortcut: a linear transform beside the network, starting as a DCT.
     clusters: of the semantic blocks.
     """
 
@@ -173,7 +173,7 @@ class Synthesis(nn.Module):
                 if assignment is None:
                     hidden = self.blocks[i](hidden)
                 else:
-                    for block in self.blocks[i]:
+                    for block in self.blocks[i].children():
                         hidden = block(hidden, assignment)
         if self.shortcut is not None:
             with full_precision(latents):

@@ -1,0 +1,172 @@
+"""The image codecs: every one trains, codes what it shows, keeps its weights, and is as large as published."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from vcodec.codec import Decoder, Encoder, coding_model
+from vcodec.entropy.coders import SymbolDecoder, SymbolEncoder
+from vcodec.errors import VcodecError
+from vcodec.models import create_model, describe_model, describe_models, list_models, load_model, save_model
+from vcodec.models.model import ImageModel
+from vcodec.video import Frame, VideoFormat, open_video, to_rgb
+
+SMALL = ["mambavc-small", "convvc-small", "swinvc-small", "mambaic-small", "samic-small"]
+FULL = ["mambavc", "convvc", "swinvc", "mambaic", "samic"]
+EACH = [*SMALL, *(pytest.param(name, marks=pytest.mark.slow) for name in FULL)]
+RGB = VideoFormat(width=53, height=37, chroma="rgb", bit_depth=8, matrix="bt601", full_range=True)
+
+
+def fresh(name: str) -> ImageModel:
+    """A model with its own random weights, none of them zero, that is ready to code."""
+    torch.manual_seed(0)
+    model = create_model(name, pretrained=False)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.003 * torch.randn_like(parameter))
+    model.update()
+    return model
+
+
+def quality_of(model: ImageModel, quality: int = 20) -> int:
+    return quality if model.variable_rate else model.config.fixed_quality
+
+
+def ramp(height: int, width: int) -> Tensor:
+    rows, columns = torch.linspace(0, 1, height)[:, None], torch.linspace(0, 1, width)[None, :]
+    return torch.stack([rows.expand(height, width), columns.expand(height, width), rows * columns])
+
+
+@pytest.mark.parametrize("name", EACH)
+def test_gradients_reach_every_parameter(name: str) -> None:
+    model = fresh(name)
+    x = ramp(64, 64)[None, None]
+    output = model(x, torch.tensor([float(quality_of(model))]))
+    assert output.x_hat.shape == x.shape
+    assert output.bits.shape == (1, 1)
+    (output.bits.sum() / 4096 + output.x_hat.square().sum()).backward()
+    without = [key for key, parameter in model.named_parameters() if parameter.grad is None]
+    assert not without
+    assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("name", EACH)
+def test_decoder_shows_the_encoders_reconstruction_at_an_odd_size(name: str) -> None:
+    model = fresh(name)
+    pixels = (ramp(37, 53) * 255).round().to(torch.uint8).numpy()
+    frame = Frame(tuple(np.ascontiguousarray(plane) for plane in pixels), 0, RGB)
+    encoder = Encoder(model, RGB, quality=quality_of(model))
+    packet = encoder.encode(frame)
+    decoded = Decoder(model, RGB).decode(packet)
+    assert packet.frame_type == "I"
+    assert len(packet.payload) > 0
+    for plane, expected in zip(decoded.planes, encoder.reconstruction.planes, strict=True):
+        np.testing.assert_array_equal(plane, expected)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_estimated_bits_are_those_of_the_file(name: str, data_directory: Path) -> None:
+    torch.manual_seed(0)
+    model = create_model(name, pretrained=False).eval()
+    model.update()
+    crop = photograph(photographs(data_directory)[0])[:, 32:128, 64:160]
+    pixels = ((0.5 + 0.15 * (crop - crop.mean())) * 255).round()  # no outliers: an untrained model does not fit them
+    format = VideoFormat(width=96, height=96, chroma="rgb", bit_depth=8, matrix="bt601", full_range=True)
+    frame = Frame(tuple(plane.to(torch.uint8).numpy() for plane in pixels), 0, format)
+    packet = Encoder(model, format, quality=50).encode(frame)
+    with torch.inference_mode():
+        estimated = model((pixels / 255)[None, None], torch.tensor([50.0])).bits.item()
+    assert 8 * len(packet.payload) == pytest.approx(estimated, rel=0.05, abs=200)
+
+
+@pytest.mark.parametrize("name", EACH)
+def test_a_saved_model_loads_and_codes_the_same_bytes(name: str, tmp_path: Path) -> None:
+    model = fresh(name)
+    save_model(model, tmp_path / "model.safetensors")
+    loaded = load_model(tmp_path / "model.safetensors")
+    pixels = (ramp(37, 53) * 255).round().to(torch.uint8).numpy()
+    frame = Frame(tuple(np.ascontiguousarray(plane) for plane in pixels), 0, RGB)
+    packets = [Encoder(m, RGB, quality=quality_of(m)).encode(frame) for m in (model, loaded)]
+    assert loaded.config == model.config
+    assert packets[0] == packets[1]
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_training_on_photographs_lowers_the_loss(name: str, data_directory: Path) -> None:
+    torch.manual_seed(1)
+    model = create_model(name, pretrained=False)
+    crops = torch.stack([photograph(path)[:, 64:128, 96:160] for path in photographs(data_directory)[:2]])
+    optimizer = torch.optim.Adam(model.parameters(), 1e-3)
+    quality = torch.full((2,), 32.0)
+    losses = []
+    for _ in range(8):
+        output = model(crops[:, None], quality)
+        mse = (output.x_hat[:, 0] - crops).square().mean()
+        loss = output.bits.mean() / 64**2 + 0.0844 * 255**2 * mse
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        losses.append(loss.item())
+    assert min(losses[-3:]) < 0.9 * losses[0]
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_is_the_iframe_codec_of_the_video_model(name: str) -> None:
+    torch.manual_seed(0)
+    model = create_model("convvc-ssf-small", pretrained=False, iframe=name).eval()
+    frames = ramp(48, 64)[None, None].expand(1, 2, -1, -1, -1)
+    with torch.inference_mode():
+        output = model(frames, torch.tensor([30.0]))
+        alone = ImageModel.forward(model, frames[:, :1], torch.tensor([30.0]))
+    assert output.x_hat.shape == frames.shape
+    assert torch.equal(output.x_hat[:, 0], alone.x_hat[:, 0])
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_pictures_rounding_does_not_move_the_scales(name: str) -> None:
+    """What decides the tables is computed without the picture: another synthesis decodes the same symbols."""
+    model = coding_model(fresh(name))
+    x, level = ramp(64, 80)[None], torch.tensor([40.0])
+    with torch.inference_mode():
+        encoder = SymbolEncoder()
+        model.code_iframe(encoder, x, (1, 64, 80), level)
+        # transforms of the picture that round differently: the entropy path must not notice
+        for parameter in model.iframe.synthesis.parameters():
+            parameter.mul_(1 + 1e-3)
+        decoder = SymbolDecoder(encoder.finish())
+        model.code_iframe(decoder, None, (1, 64, 80), level)
+        decoder.finish()
+
+
+def test_models_are_listed_without_being_built() -> None:
+    descriptions = {description.name: description for description in describe_models()}
+    assert sorted(descriptions) == list_models()
+    assert [d.name for d in descriptions.values() if d.default] == ["mambavc-ssf-small"]
+    assert 23.75e6 < descriptions["samic"].parameters < 26.25e6
+    assert {descriptions[name].transform for name in FULL} == {"vss", "conv", "swin", "semantic"}
+    assert all(descriptions[name].kind == "image" and not descriptions[name].weights for name in FULL)
+    small = create_model("samic-small", pretrained=False)
+    assert describe_model("samic-small").parameters == sum(p.numel() for p in small.parameters())
+
+
+@pytest.mark.parametrize(("name", "millions"), [("mambavc", 53.3), ("swinvc", 60.4), ("convvc", 74.0)])
+def test_parameters_are_the_papers(name: str, millions: float) -> None:
+    assert describe_model(name).parameters / 1e6 == pytest.approx(millions, abs=0.06)
+
+
+def test_full_sizes_without_weights_are_refused() -> None:
+    with pytest.raises(VcodecError, match="no weights ship for 'mambavc'"):
+        create_model("mambavc", pretrained=True)
+
+
+def photographs(data_directory: Path) -> list[Path]:
+    return sorted((data_directory / "stills").glob("*.jpg"))
+
+
+def photograph(path: Path) -> Tensor:
+    with open_video(path) as reader:
+        return torch.from_numpy(to_rgb(next(iter(reader)))).permute(2, 0, 1)
