@@ -131,7 +131,13 @@ class Stepper:
         torch.manual_seed(0)
         self.model = create_peer() if name == PEER else create_model(name, pretrained=False)
         self.model.to(device).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
-        self.optimizer = create_optimizer(optimizer, self.model, betas=(0.9, 0.999), weight_decay=0.0)
+        self.optimizer = create_optimizer(
+            optimizer,
+            self.model,
+            betas=(0.9, 0.999),
+            weight_decay=0.0,
+            dtype=torch.bfloat16 if precision == "bf16" else torch.float32,
+        )
         self.average = ExponentialMovingAverage(self.model, 0.999)
         self.precision, self.device, self.stage = precision, device, stage
 

@@ -17,12 +17,19 @@ def rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+def pictures_in(folder: Path) -> set[str]:
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    events = accumulator.EventAccumulator(str(folder))
+    events.Reload()
+    return set(events.Tags()["images"])
+
+
 def test_a_run_leaves_models_logs_and_settings(short_run: TrainingConfig):
     report = train(dataclasses.replace(short_run, tensorboard=True))
     assert (report.step, report.steps, report.skipped) == (6, 6, 0)
     names = {path.name for path in short_run.output.iterdir()}
     assert names >= {"last.pt", "best.safetensors", "stage-1.safetensors", "stage-2.safetensors", "config.json"}
-    assert any((short_run.output / "tensorboard").iterdir())
+    assert pictures_in(short_run.output / "tensorboard") == {"original", "reconstruction", "flow", "scale"}
     train_log, validation_log = (rows(short_run.output / f"{name}.csv") for name in ("train", "validation"))
     assert [row["stage"] for row in train_log] == ["pictures"] * 2 + ["clips"] * 4
     assert [row["step"] for row in validation_log] == ["2", "6"]

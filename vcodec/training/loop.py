@@ -85,7 +85,11 @@ class Trainer:
             compile_transforms(self.model)
         self.ema = ExponentialMovingAverage(self.model, config.ema_decay)
         self.optimizer = create_optimizer(
-            config.optimizer, self.model, betas=config.betas, weight_decay=config.weight_decay
+            config.optimizer,
+            self.model,
+            betas=config.betas,
+            weight_decay=config.weight_decay,
+            dtype=torch.bfloat16 if config.precision == "bf16" else torch.float32,
         )
         self.step = self.skipped = self.skipped_in_a_row = 0
         self.best_cost = float("inf")

@@ -10,8 +10,15 @@ from .soap import SOAP
 KERNEL_MODULES = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
 
 
-def create_optimizer(name: str, model: nn.Module, *, betas: tuple[float, float], weight_decay: float) -> Optimizer:
-    """An optimizer ("adamw", "muon" or "soap") over all parameters of `model`.
+def create_optimizer(
+    name: str,
+    model: nn.Module,
+    *,
+    betas: tuple[float, float],
+    weight_decay: float,
+    dtype: torch.dtype = torch.float32,
+) -> Optimizer:
+    """An optimizer ("adamw", "muon" or "soap") over all parameters of `model`; dtype: of Muon's iteration.
 
     Weight decay is for kernels only. Parameters without a gradient, frozen in a stage, stay as they are. The
     learning rate is set by the loop before each step.
@@ -20,7 +27,7 @@ def create_optimizer(name: str, model: nn.Module, *, betas: tuple[float, float],
     known = {id(kernel) for kernel in kernels}
     others = [parameter for parameter in model.parameters() if id(parameter) not in known]
     if name == "muon":
-        return Muon(kernels, others, betas=betas, weight_decay=weight_decay)
+        return Muon(kernels, others, betas=betas, weight_decay=weight_decay, dtype=dtype)
     if name == "soap":
         return SOAP(kernels, others, betas=betas, weight_decay=weight_decay)
     groups = [{"params": kernels, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
