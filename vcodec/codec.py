@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from .bitstream import Packet
+from .bitstream import Damage, Packet
 from .entropy.coders import SymbolDecoder, SymbolEncoder
 from .errors import VcodecError
 from .models import ImageModel, VideoModel, lambda_of_quality
@@ -126,12 +127,68 @@ class Decoder:
     def conceal(self, pts: int) -> Frame:
         """The last good picture once more (grey if there is none), for a frame that is lost."""
         if self._reference is None:
-            self._reference = torch.full((1, 3, self.format.height, self.format.width), 0.5, device=self._device)
+            return _grey(self.format, pts)
         return from_rgb(_to_picture(self._reference), self.format, pts)
 
     def forget(self) -> None:
         """Drops the reference: the next packet has to be an I-frame."""
         self._reference = None
+
+
+class CodedFrame(NamedTuple):
+    """A packet, and the RGB PSNR of what it decodes to in dB, if that was measured."""
+
+    packet: Packet
+    psnr_rgb: float | None
+
+
+class Lost(NamedTuple):
+    """A frame that can't be decoded; the picture before it is shown once more."""
+
+    pts: int
+
+
+def encode_frames(encoder: Encoder, frames: Iterable[Frame], measure_psnr: bool = False) -> Iterator[CodedFrame]:
+    """Codes frames one after another; the first becomes an I-frame."""
+    for index, frame in enumerate(frames):
+        packet = encoder.encode(frame, force_iframe=index == 0)
+        yield CodedFrame(packet, _psnr_rgb(frame, encoder.reconstruction) if measure_psnr else None)
+
+
+def decode_packets(decoder: Decoder, items: Iterable[Packet | Damage], number: int, pts_step: int, strict: bool,
+                   damage: list[Damage]) -> Iterator[Frame | Lost]:  # fmt: skip
+    """Decodes what a StreamReader gives, from frame `number` on; after damage all is lost up to the next I-frame.
+
+    pts_step: time between two lost frames. damage: what is lost is appended here; with strict=True it raises.
+    """
+    broken = False
+    for item in items:
+        if isinstance(item, Damage):
+            damage.append(item)
+            broken = True
+            yield from (Lost(item.pts + k * pts_step) for k in range(item.count))
+            number += item.count
+            continue
+        broken = broken and item.frame_type != "I"
+        decoded: Frame | Lost = Lost(item.pts)
+        if not broken:
+            try:
+                decoded = decoder.decode(item)
+            except VcodecError as error:
+                if strict:
+                    raise VcodecError(f"frame {number} can't be decoded: {error}") from error
+                damage.append(Damage(number, 1, str(error), item.pts))
+                broken = True
+        yield decoded
+        number += 1
+
+
+def bridge(decoded: Iterable[Frame | Lost], format: VideoFormat) -> Iterator[Frame]:
+    """Shows the picture before in place of each lost frame, grey at the start."""
+    shown = _grey(format, 0)
+    for item in decoded:
+        shown = Frame(shown.planes, item.pts, format) if isinstance(item, Lost) else item
+        yield shown
 
 
 def coding_model(model: ImageModel, device: str | torch.device = "cpu") -> ImageModel:
@@ -180,6 +237,15 @@ def _to_tensor(frame: Frame, device: torch.device) -> Tensor:
 
 def _to_picture(x_hat: Tensor) -> np.ndarray:
     return x_hat[0].permute(1, 2, 0).contiguous().cpu().numpy()
+
+
+def _grey(format: VideoFormat, pts: int) -> Frame:
+    return from_rgb(np.full((format.height, format.width, 3), 0.5, np.float32), format, pts)
+
+
+def _psnr_rgb(frame: Frame, reconstruction: Frame) -> float:
+    error = float(np.square(to_rgb(frame) - to_rgb(reconstruction)).mean())
+    return float(min(100.0, -10 * np.log10(max(error, 1e-10))))
 
 
 def _first(candidate: tuple) -> float:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
@@ -18,11 +19,11 @@ from tqdm import tqdm
 
 from .bitstream import Damage, StreamHeader, StreamReader, StreamWriter
 from .bitstream_types import Arithmetic
-from .codec import Decoder, Encoder, check_gop_size, check_quality
+from .codec import Decoder, Encoder, bridge, check_gop_size, check_quality, decode_packets, encode_frames
 from .errors import VcodecError
 from .models import ImageModel, create_model, load_model
 from .models.weights import shipped_weights, weights_hash
-from .video import Frame, VideoFormat, open_video, to_rgb
+from .video import Frame, VideoFormat, open_video
 from .video.output import PartialFile
 
 
@@ -54,8 +55,8 @@ class EncodeReport:
 def encode(source: str | Path, path: str | os.PathLike[str], *, model: str | ImageModel = "default",
            quality: int = 32, gop_size: int = 12, frames: int | None = None, seek: int = 0,
            size: tuple[int, int] | None = None, frame_rate: Fraction | None = None, pixel_format: str | None = None,
-           device: str = "auto", threads: int | None = None, arithmetic: Arithmetic = "fp32", measure_psnr: bool = False,
-           progress: bool = False) -> EncodeReport:  # fmt: skip
+           device: str = "auto", threads: int | None = None, arithmetic: Arithmetic = "fp32",
+           measure_psnr: bool = False, progress: bool = False) -> EncodeReport:  # fmt: skip
     """Encodes a video or picture file (or "-", YUV4MPEG2 from standard input) to `path` ("-": standard output).
 
     model: a registered name, a model file, or a model. frames, seek: how many, from which. size, frame_rate,
@@ -79,11 +80,8 @@ def encode(source: str | Path, path: str | os.PathLike[str], *, model: str | Ima
             writer = StreamWriter(file, header)
             reports = []
             bar = _EncodeProgress(video.frame_count, video.format, progress)
-            for frame in video:
-                packet = encoder.encode(frame)
-                written = writer.write(packet)
-                psnr = _psnr_rgb(frame, encoder.reconstruction) if measure_psnr else None
-                report = FrameReport(packet.frame_type, packet.quality, written, psnr)
+            for packet, psnr in encode_frames(encoder, video, measure_psnr):
+                report = FrameReport(packet.frame_type, packet.quality, writer.write(packet), psnr)
                 reports.append(report)
                 bar.step(report)
             bar.close()
@@ -115,42 +113,10 @@ def decode(path: str | os.PathLike[str] | BinaryIO, *, model: str | ImageModel |
         header = reader.header
         network = find_stream_model(header, model)
         decoder = Decoder(network, header.format, device=device, arithmetic=header.arithmetic)
-        yield from _decode_packets(reader, decoder, seek, frames, strict, [] if damage is None else damage)
-
-
-def _decode_packets(
-    reader: StreamReader, decoder: Decoder, seek: int, frames: int | None, strict: bool, damage: list[Damage]
-) -> Iterator[Frame]:
-    """The frames seek .. seek + frames; what can't be decoded repeats the last good picture to the GOP's end."""
-    number = reader.seek(seek) if seek else 0
-    end = None if frames is None else seek + frames
-    broken = False
-    for item in reader:
-        if end is not None and number >= end:
-            return
-        if isinstance(item, Damage):
-            damage.append(item)
-            broken = True
-            for k in range(item.count):
-                if number >= seek and (end is None or number < end):
-                    yield decoder.conceal(item.pts + k * reader.pts_step)
-                number += 1
-            continue
-        if item.frame_type == "I":
-            broken = False
-        if broken:
-            frame = decoder.conceal(item.pts)
-        else:
-            try:
-                frame = decoder.decode(item)
-            except VcodecError as error:
-                if strict:
-                    raise VcodecError(f"frame {number} can't be decoded: {error}") from error
-                damage.append(Damage(number, 1, str(error), item.pts))
-                broken, frame = True, decoder.conceal(item.pts)
-        if number >= seek:
-            yield frame
-        number += 1
+        first = reader.seek(seek) if seek else 0
+        packets = decode_packets(decoder, reader, first, reader.pts_step, strict, [] if damage is None else damage)
+        end = None if frames is None else seek - first + frames
+        yield from islice(bridge(packets, header.format), seek - first, end)
 
 
 def find_model(model: str | ImageModel) -> ImageModel:
@@ -244,8 +210,3 @@ class _EncodeProgress:
 
     def close(self) -> None:
         self._bar.close()
-
-
-def _psnr_rgb(frame: Frame, reconstruction: Frame) -> float:
-    error = float(np.square(to_rgb(frame) - to_rgb(reconstruction)).mean())
-    return float(min(100.0, -10 * np.log10(max(error, 1e-10))))
