@@ -22,7 +22,8 @@ from .semantic import SemanticBlock
 from .swin import SwinBlock
 from .vss import VSSBlock
 
-KINDS = ("vss", "swin", "conv", "semantic")
+KINDS = ("vss", "swin", "conv")
+ROUTED_KINDS = ("semantic",)  # a synthesis of such blocks is told where each position belongs: image codecs alone
 
 
 @dataclass(frozen=True)
@@ -53,8 +54,9 @@ class TransformConfig:
     clusters: int = 16
 
     def __post_init__(self) -> None:
-        if self.kind not in KINDS:
-            raise ValueError(f"unknown kind of transform '{self.kind}': choose from {', '.join(KINDS)}")
+        if self.kind not in (*KINDS, *ROUTED_KINDS):
+            known = ", ".join((*KINDS, *ROUTED_KINDS))
+            raise ValueError(f"unknown kind of transform '{self.kind}': choose from {known}")
         if not len(self.widths) == len(self.strides) == len(self.kernels) == len(self.depths) + 1:
             raise ValueError("widths, strides and kernels need one entry a stage, depths one less")
 
@@ -125,7 +127,7 @@ class Synthesis(nn.Module):
                  latent_channels: int | None = None, conditions: Sequence[int] | None = None,
                  routed: bool = False):  # fmt: skip
         super().__init__()
-        if config.kind == "semantic" and not routed:
+        if config.kind in ROUTED_KINDS and not routed:
             raise ValueError("a semantic synthesis is for image codecs, where exact latents decide its routing")
         widths = (out_channels, *config.widths[:-1])
         conditions = tuple(conditions or [0] * len(config.depths))
