@@ -81,7 +81,7 @@ def test_every_clip_is_seen_once_per_pass():
 
 def test_one_lambda_means_one_quality():
     samples = StageSamples(video_stage(lmbda=0.04), 0, 0, [memory_clip()], [])
-    assert {samples[i][1] for i in range(4)} == {31.5}  # 0.0025 * 2 ** (8 * 31.5 / 63)
+    assert {samples[i][1] for i in range(4)} == {35}  # 0.00125 * 2 ** (35 / 7)
 
 
 def test_clips_that_are_too_small_or_too_short_are_counted():
