@@ -113,7 +113,7 @@ def test_a_model_of_one_rate_is_trained_and_coded_at_its_quality(short_run: Trai
     options = {"levels": 0}
     train(dataclasses.replace(short_run, schedule=schedule, model_options=options))
     model = load_model(short_run.output / "best.safetensors")
-    assert model.config.fixed_quality == 16  # lambda is 0.0025 * 2 ** (8 * 16 / 63)
+    assert model.config.fixed_quality == 21  # lambda is 0.00125 * 2 ** (21 / 7)
     assert [row["quality"] for row in rows(short_run.output / "validation.csv")] == ["16", "16"]
 
 
