@@ -26,6 +26,8 @@ setup(
             extra_link_args=link_args,
             optional=True,
         ),
-        Extension("vcodec.entropy._rans", sources=["vcodec/entropy/rans.c"], extra_compile_args=compile_args, optional=True),
+        Extension(
+            "vcodec.entropy._rans", sources=["vcodec/entropy/rans.c"], extra_compile_args=compile_args, optional=True
+        ),
     ]
 )
