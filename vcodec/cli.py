@@ -90,6 +90,7 @@ def _add_encode(subcommands: Any) -> None:
     encode.add_argument("--fps", type=frame_rate, metavar="R", help="frames per second, e.g. 25 or 30000/1001")
     encode.add_argument("--pix-fmt", metavar="F", help="of raw video: yuv420p, yuv420p10le, gray, ...")
     encode.add_argument("--arithmetic", choices=["fp32", "bf16"], default="fp32", help="of the pictures (fp32)")
+    encode.add_argument("--resume", action="store_true", help="go on with what an interrupted run left")
     encode.add_argument("--psnr", action="store_true", help="measure the RGB PSNR while encoding")
     _add_common(encode)
     encode.set_defaults(run=commands.encode)
@@ -112,7 +113,9 @@ def _add_decode(subcommands: Any) -> None:
 
 def _add_common(command: argparse.ArgumentParser) -> None:
     command.add_argument("--device", type=device, default="auto", metavar="auto|cpu|cuda")
-    command.add_argument("--threads", type=positive, metavar="N", help="of the CPU")
+    command.add_argument("--threads", type=positive, metavar="N", help="of the CPU, for each job")
+    command.add_argument("--jobs", type=positive, default=1, metavar="N", help="GOPs at a time, one process each (1)")
+    command.add_argument("--ray-address", metavar="A", help="take the jobs to a Ray cluster: auto or HOST:PORT")
     command.add_argument("--json", action="store_true", help="print the result as JSON")
     command.add_argument("--quiet", action="store_true", help="no progress on standard error")
 

@@ -44,6 +44,9 @@ def encode(options: argparse.Namespace) -> int:
         device=options.device,
         threads=options.threads,
         arithmetic=options.arithmetic,
+        resume=options.resume,
+        jobs=options.jobs,
+        ray_address=options.ray_address,
         measure_psnr=options.psnr,
         progress=not options.quiet,
     )
@@ -123,6 +126,8 @@ def write_frames(
         seek=options.seek,
         frames=options.frames,
         strict=options.strict,
+        jobs=options.jobs,
+        ray_address=options.ray_address,
         damage=damage,
     )
     first = next(frames, None)

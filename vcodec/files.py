@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
@@ -17,12 +19,14 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from .bitstream import Damage, StreamHeader, StreamReader, StreamWriter
+from .bitstream import Damage, Packet, StreamHeader, StreamReader, StreamWriter
+from .bitstream_syntax import write_header
 from .bitstream_types import Arithmetic
 from .codec import Decoder, Encoder, bridge, check_gop_size, check_quality, decode_packets, encode_frames
 from .errors import VcodecError
 from .models import ImageModel, create_model, load_model
 from .models.weights import shipped_weights, weights_hash
+from .parallel import decode_gops, encode_gops, fits, workers
 from .video import Frame, VideoFormat, open_video
 from .video.output import PartialFile
 
@@ -55,36 +59,47 @@ class EncodeReport:
 def encode(source: str | Path, path: str | os.PathLike[str], *, model: str | ImageModel = "default",
            quality: int = 32, gop_size: int = 12, frames: int | None = None, seek: int = 0,
            size: tuple[int, int] | None = None, frame_rate: Fraction | None = None, pixel_format: str | None = None,
-           device: str = "auto", threads: int | None = None, arithmetic: Arithmetic = "fp32",
-           measure_psnr: bool = False, progress: bool = False) -> EncodeReport:  # fmt: skip
+           device: str = "auto", threads: int | None = None, arithmetic: Arithmetic = "fp32", resume: bool = False,
+           jobs: int = 1, ray_address: str | None = None, measure_psnr: bool = False,
+           progress: bool = False) -> EncodeReport:  # fmt: skip
     """Encodes a video or picture file (or "-", YUV4MPEG2 from standard input) to `path` ("-": standard output).
 
     model: a registered name, a model file, or a model. frames, seek: how many, from which. size, frame_rate,
-    pixel_format: of raw video. progress: a bar on standard error. Raises VcodecError; nothing half-written is left.
+    pixel_format: of raw video. resume: go on with what an interrupted run left, and leave it when interrupted again.
+    jobs: GOPs coded at a time, by as many processes of `threads` threads each (default: the cores shared out), or
+    over a Ray cluster. progress: a bar on standard error. Raises VcodecError; nothing half-written is left.
     """
     device = choose_device(device)
-    set_threads(threads)
+    jobs, threads = check_jobs(jobs), set_threads(threads)
     network = find_model(model)
     check_quality(network, quality)
     gop_size = check_gop_size(network, gop_size)
+    if resume and measure_psnr:
+        raise VcodecError("the PSNR of frames that an earlier run has coded isn't known: resume without measuring it")
     start = time.perf_counter()
     with open_video(
         source, size=size, frame_rate=frame_rate, pixel_format=pixel_format, seek=seek, frames=frames
     ) as video:
-        encoder = Encoder(network, video.format, quality, gop_size, device=device, arithmetic=arithmetic)
         header = StreamHeader(
             model=network.name, weights_hash=weights_hash(network), format=video.format, frame_rate=video.frame_rate,
             time_base=video.time_base, frame_count=video.frame_count, gop_size=gop_size, arithmetic=arithmetic,
         )  # fmt: skip
-        with _output_file(path) as file:
-            writer = StreamWriter(file, header)
-            reports = []
-            bar = _EncodeProgress(video.frame_count, video.format, progress)
-            for packet, psnr in encode_frames(encoder, video, measure_psnr):
-                report = FrameReport(packet.frame_type, packet.quality, writer.write(packet), psnr)
-                reports.append(report)
+        make = partial(Encoder, network, video.format, quality, gop_size, device=device, arithmetic=arithmetic)
+        with _output_file(path, resume) as file, contextlib.ExitStack() as stack:
+            writer, reports = begin_stream(file, header, quality, source)
+            to_come = islice(video, len(reports), None)
+            if (jobs > 1 or ray_address) and fits(video.format, gop_size):
+                submit = stack.enter_context(workers(make, jobs, threads or share_of_cores(jobs), ray_address))
+                coded = encode_gops(submit, jobs, to_come, gop_size, measure_psnr)
+            else:
+                coded = encode_frames(make(), to_come, measure_psnr)
+            bar = stack.enter_context(_EncodeProgress(video.frame_count, video.format, progress))
+            for report in reports:
                 bar.step(report)
-            bar.close()
+            for packet, psnr in coded:
+                reports.append(FrameReport(packet.frame_type, packet.quality, writer.write(packet), psnr))
+                file.flush()  # what is coded stays, whatever happens
+                bar.step(reports[-1])
             if not reports:
                 raise VcodecError(f"{source}: there is no frame to encode")
             writer.close()
@@ -98,25 +113,61 @@ def encode(source: str | Path, path: str | os.PathLike[str], *, model: str | Ima
 
 
 def decode(path: str | os.PathLike[str] | BinaryIO, *, model: str | ImageModel | None = None, device: str = "auto",
-           threads: int | None = None, seek: int = 0, frames: int | None = None, strict: bool = False,
-           damage: list[Damage] | None = None) -> Iterator[Frame]:  # fmt: skip
+           threads: int | None = None, seek: int = 0, frames: int | None = None, strict: bool = False, jobs: int = 1,
+           ray_address: str | None = None, damage: list[Damage] | None = None) -> Iterator[Frame]:  # fmt: skip
     """The frames of a .vcb file (or "-", standard input), one after another.
 
     model: needed where the stream's model is not one that ships. seek, frames: where to start, how many.
     Frames that are lost repeat the last good picture and are appended to `damage`; with strict=True they raise.
-    Raises VcodecError for a file that is none of ours, of another version or another model.
+    jobs, ray_address: as in `encode`. Raises VcodecError for a file that is none of ours, of another version or
+    another model.
     """
     device = choose_device(device)
-    set_threads(threads)
-    with _input_file(path) as file:
+    jobs, threads = check_jobs(jobs), set_threads(threads)
+    damage = [] if damage is None else damage
+    with _input_file(path) as file, contextlib.ExitStack() as stack:
         reader = StreamReader(file, strict=strict)
         header = reader.header
         network = find_stream_model(header, model)
-        decoder = Decoder(network, header.format, device=device, arithmetic=header.arithmetic)
+        make = partial(Decoder, network, header.format, device=device, arithmetic=header.arithmetic)
         first = reader.seek(seek) if seek else 0
-        packets = decode_packets(decoder, reader, first, reader.pts_step, strict, [] if damage is None else damage)
+        if (jobs > 1 or ray_address) and fits(header.format, header.gop_size):
+            submit = stack.enter_context(workers(make, jobs, threads or share_of_cores(jobs), ray_address))
+            decoded = decode_gops(submit, jobs, reader, first, reader.pts_step, strict, damage, header.gop_size)
+        else:
+            decoded = decode_packets(make(), reader, first, reader.pts_step, strict, damage)
         end = None if frames is None else seek - first + frames
-        yield from islice(bridge(packets, header.format), seek - first, end)
+        yield from islice(bridge(decoded, header.format), seek - first, end)
+
+
+def begin_stream(file: BinaryIO, header: StreamHeader, quality: int,
+                 source: str | Path) -> tuple[StreamWriter, list[FrameReport]]:  # fmt: skip
+    """A writer, and reports of the frames that are in the file already.
+
+    Where the file can be read, it is an earlier run's, and the writer goes on after its last whole GOP. Raises
+    VcodecError when it holds something else.
+    """
+    if not file.readable():
+        return StreamWriter(file, header), []
+    start = write_header(header)
+    found = file.read(len(start))
+    file.seek(0)
+    if start.startswith(found) and found != start:
+        file.truncate()
+        return StreamWriter(file, header), []
+    changed = Path(source).is_file() and Path(source).stat().st_mtime > os.fstat(file.fileno()).st_mtime
+    writer = StreamWriter.resume(file, header)
+    file.seek(0)
+    reader = StreamReader(file, strict=True)
+    reports = [
+        FrameReport(packet.frame_type, packet.quality, reader.packet_bytes)
+        for packet in islice(reader, writer.frame_count)
+        if isinstance(packet, Packet)
+    ]
+    file.seek(0, os.SEEK_END)
+    if changed or any(report.quality != quality for report in reports):
+        raise VcodecError(f"{file.name}: unfinished, but of another quality or an older video; delete it")
+    return writer, reports
 
 
 def find_model(model: str | ImageModel) -> ImageModel:
@@ -155,30 +206,52 @@ def choose_device(device: str) -> str:
     return device
 
 
-def set_threads(threads: int | None) -> None:
-    """Sets the number of threads of torch; None leaves it."""
+def set_threads(threads: int | None) -> int | None:
+    """Sets the number of threads of torch; None leaves it. Raises VcodecError under 1."""
     if threads is not None:
         if threads < 1:
             raise VcodecError(f"{threads} threads make no sense: give 1 or more")
         torch.set_num_threads(threads)
+    return threads
+
+
+def check_jobs(jobs: int) -> int:
+    """Raises VcodecError under 1."""
+    if jobs < 1:
+        raise VcodecError(f"{jobs} jobs make no sense: give 1 or more")
+    return jobs
+
+
+def share_of_cores(jobs: int) -> int:
+    """Threads for each of so many processes."""
+    return max(1, torch.get_num_threads() // jobs)
 
 
 @contextlib.contextmanager
-def _output_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """A file that appears under its name only when all went well."""
+def _output_file(path: str | os.PathLike[str], resume: bool = False) -> Iterator[BinaryIO]:
+    """A file that appears under its name only when all went well.
+
+    resume: open what an earlier run left, to be read and written, and leave it if something goes wrong again.
+    """
     if str(path) == "-":
+        if resume:
+            raise VcodecError("standard output can't be resumed: give the name of a file")
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
     target = PartialFile(Path(path))
     try:
-        with target.open() as file:
+        with target.part.open("r+b") if resume and target.part.is_file() else target.open() as file:
             yield file
+            file.flush()
+            if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                os.fsync(file.fileno())  # before the name says that it is whole
         target.finish()
     except OSError as error:
         raise VcodecError(f"{path}: can't be written: {error.strerror or error}") from error
     finally:
-        target.discard()
+        if not resume:
+            target.discard()
 
 
 @contextlib.contextmanager
@@ -208,5 +281,8 @@ class _EncodeProgress:
         self._bar.set_postfix_str(f"{8 * self._bytes / self._pixels / self._frames:.4f} bpp", refresh=False)
         self._bar.update()
 
-    def close(self) -> None:
+    def __enter__(self) -> _EncodeProgress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         self._bar.close()
