@@ -1,5 +1,6 @@
 """What coding costs: seconds and peak memory, of this process and of programs that it runs."""
 
+import ctypes
 import os
 import subprocess
 import tempfile
@@ -25,6 +26,7 @@ class Meter:
     """
 
     def __init__(self) -> None:
+        _return_freed_memory()
         self.seconds = 0.0
         self._baseline = _status_bytes("VmRSS")
         self._peak = 0
@@ -112,6 +114,12 @@ class Meter:
         peak = _status_bytes("VmHWM")
         if peak is not None and self._baseline is not None:
             self._peak = max(self._peak, peak - self._baseline)
+
+
+def _return_freed_memory() -> None:
+    """Give what earlier work freed back to the system (glibc keeps it), so that it does not hide the next peak."""
+    with suppress(AttributeError, OSError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _reset_peak() -> None:

@@ -67,8 +67,8 @@ def measure_frame(source: Frame, decoded: Frame) -> FrameQuality:
 
 def psnr(source: np.ndarray, decoded: np.ndarray, peak: float) -> float:
     """Peak signal-to-noise ratio in dB of two arrays of any shape; 100 dB where they are identical."""
-    difference = source.astype(np.float64) - decoded.astype(np.float64)
-    return psnr_of_mse(float(np.mean(difference * difference)), peak)
+    difference = np.subtract(source, decoded, dtype=np.float32)
+    return psnr_of_mse(float(np.mean(np.square(difference, out=difference), dtype=np.float64)), peak)
 
 
 def psnr_of_mse(mse: float, peak: float = 1.0) -> float:
@@ -80,13 +80,8 @@ def ms_ssim_of(source: np.ndarray, decoded: np.ndarray) -> float | None:
     """MS-SSIM (Wang, Simoncelli and Bovik, 2003) of (H, W) or (H, W, 3) arrays in [0, 1]; None below 161 pixels."""
     if min(source.shape[:2]) < MS_SSIM_SMALLEST_SIDE:
         return None
-    source_planes, decoded_planes = np.atleast_3d(source), np.atleast_3d(decoded)
-    with torch.inference_mode():  # one channel after another, which is faster on a CPU than all at once
-        values = [
-            float(ms_ssim(_as_batch(source_planes[..., c]), _as_batch(decoded_planes[..., c]), data_range=1.0))
-            for c in range(source_planes.shape[2])
-        ]
-    return float(np.mean(values))
+    with torch.inference_mode():
+        return float(ms_ssim(_as_batch(source), _as_batch(decoded), data_range=1.0))
 
 
 def mean_quality(frames: Sequence[FrameQuality]) -> dict[str, float | None]:
@@ -119,6 +114,11 @@ def _unit_range(plane: np.ndarray, peak: int) -> np.ndarray:
     return plane.astype(np.float32) / peak
 
 
-def _as_batch(plane: np.ndarray) -> torch.Tensor:
-    """(H, W) -> (1, 1, H, W)."""
-    return torch.from_numpy(np.ascontiguousarray(plane, dtype=np.float32))[None, None]
+def _as_batch(picture: np.ndarray) -> torch.Tensor:
+    """(H, W, 3), or (H, W) three times over, as (1, 3, H, W) with channels last.
+
+    torch filters three channels in that layout in a fraction of the time of one; the mean over equal channels is that
+    of one.
+    """
+    pixels = torch.from_numpy(np.atleast_3d(picture).astype(np.float32, copy=False))
+    return pixels.expand(-1, -1, 3).contiguous()[None].permute(0, 3, 1, 2)

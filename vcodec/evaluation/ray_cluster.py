@@ -37,7 +37,7 @@ def results_over_ray(jobs: Sequence[Job], address: str) -> Iterator[tuple[Job, J
 
 
 def _run_on_node(job: Job) -> JobResult | VcodecError:
-    from vcodec.evaluation.runner import attempt, limit_threads
+    from vcodec.evaluation.runner import attempt, begin_worker
 
-    limit_threads(1)
+    begin_worker(1)
     return attempt(job)

@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from vcodec.errors import VcodecError
 from vcodec.evaluation.jobs import Job, JobResult, run_job
+from vcodec.memory import keep_freed_memory
 
 
 @dataclass
@@ -87,7 +88,7 @@ def _results_over_processes(jobs: Sequence[Job], processes: int) -> Iterator[tup
     threads = max(1, torch.get_num_threads() // processes)
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # workers share the cores and must not spin on them
     context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
-    with ProcessPoolExecutor(processes, context, initializer=limit_threads, initargs=(threads,)) as pool:
+    with ProcessPoolExecutor(processes, context, initializer=begin_worker, initargs=(threads,)) as pool:
         futures = {pool.submit(attempt, job): job for job in jobs}
         try:
             for future in as_completed(futures):
@@ -105,8 +106,9 @@ def attempt(job: Job) -> JobResult | VcodecError:
         return error
 
 
-def limit_threads(threads: int) -> None:
+def begin_worker(threads: int) -> None:
     """What a worker process does first."""
+    keep_freed_memory()
     torch.set_num_threads(threads)
 
 
