@@ -1,6 +1,7 @@
 """The back end for CPUs: C, vectorised over the channels, with threads (scan_forward.h, scan_backward.h)."""
 
 import ctypes
+import importlib
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,13 +15,12 @@ def _load() -> ModuleType | None:
     for path in Path(torch.__file__).parent.glob("lib/libgomp*.so*"):
         ctypes.CDLL(str(path), ctypes.RTLD_GLOBAL)
     try:
-        from . import _selective_scan
+        return importlib.import_module("._selective_scan", __package__)
     except ImportError:
         return None
-    return _selective_scan
 
 
-_library = _load()
+_library: Any = _load()
 _instruction_sets: dict[str, int] = _library.instruction_sets() if _library else {}
 _best = min(_instruction_sets.values(), default=0)
 
@@ -105,12 +105,12 @@ def _prepare(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, *paramet
     """Every tensor in the type and layout that the C code takes; most often none is copied."""
     dtype = torch.float64 if u.dtype == torch.float64 else torch.float32
     maps = [_channels_last(x, dtype) for x in (u, delta, B, C)]
-    A, *parameters = (None if x is None else x.to(dtype).contiguous() for x in (A, *parameters))
-    return [*maps[:2], A, *maps[2:], *parameters]
+    others = [None if x is None else x.to(dtype).contiguous() for x in (A, *parameters)]
+    return [*maps[:2], others[0], *maps[2:], *others[1:]]
 
 
 def _arguments(inputs: list[Any], delta_softplus: bool, slices: int) -> tuple[Any, ...]:
-    u, delta, A, B, C, D, delta_bias = inputs
+    u, delta, _, B, C = inputs[:5]
     return (
         _best,
         u.dtype == torch.float64,

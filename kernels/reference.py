@@ -38,8 +38,8 @@ def forward(
     y = torch.zeros_like(x)
     for k in range(delta.shape[1]):
         step = step_size(delta[:, k], None if delta_bias is None else delta_bias[k], delta_softplus, dtype)
-        sequences = (unfold(z.to(dtype), k) for z in (x, step, B[:, k], C[:, k]))
-        y += fold(scan_chunked(*sequences, A[k].to(dtype)), k, u.shape[2:])
+        us, steps, Bs, Cs = (unfold(z.to(dtype), k) for z in (x, step, B[:, k], C[:, k]))
+        y += fold(scan_chunked(us, steps, Bs, Cs, A[k].to(dtype)), k, u.shape[2:])
         if D is not None:
             y += D[k, :, None, None] * x
     return torch.empty_like(u).copy_(y)
@@ -66,7 +66,10 @@ def backward(
     du = torch.zeros_like(x)
     gradients = [None if z is None else torch.empty_like(z) for z in (delta, A, B, C, D, delta_bias)]
     ddelta, dA, dB, dC, dD, dbias = gradients
-    assert ddelta is not None and dA is not None and dB is not None and dC is not None
+    assert ddelta is not None
+    assert dA is not None
+    assert dB is not None
+    assert dC is not None
     for k in range(delta.shape[1]):
         step = step_size(delta[:, k], None if delta_bias is None else delta_bias[k], delta_softplus, dtype)
         us, steps, Bs, Cs, dys = (unfold(z.to(dtype), k) for z in (x, step, B[:, k], C[:, k], dout))

@@ -81,7 +81,9 @@ def backward(
     new = A.new_empty if A.dtype == scan.dtype else A.to(scan.dtype).new_empty
     du, ddelta = torch.empty_like(u, dtype=scan.dtype), torch.empty_like(delta)
     dB, dC = torch.empty_like(B), torch.empty_like(C)
-    dA, dbias, dskip = [], [], []
+    dA: list[Tensor] = []
+    dbias: list[Tensor] = []
+    dskip: list[Tensor] = []
     per_program = -(-scan.chunks * batch * groups // 1024)
     programs = -(-scan.chunks // per_program)
     for first in range(0, directions, 2):
@@ -95,8 +97,8 @@ def backward(
                 scan.pair, first, per_program,
                 REVERSE=j == 1, FIRST=first + j == 0, COLUMNS=first == 2, **scan.constants,
             )  # fmt: skip
-        for x, parts_of_x in zip((dA, dbias, dskip), parts, strict=True):
-            x.append(parts_of_x.sum((0, 1)))
+        for collected, parts_of_x in zip((dA, dbias, dskip), parts, strict=True):
+            collected.append(parts_of_x.sum((0, 1)))
         for x, sum_of_x in zip((dB, dC), sums, strict=True):
             size = (width, height) if first == 2 else (height, width)
             sum_of_x = sum_of_x.movedim(-1, -2).unflatten(-1, size)
