@@ -5,9 +5,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
-from vcodec.kernels import available_backends, resolve_backend, selective_scan, selective_scan_2d, use_backend
 
 from vcodec.errors import VcodecError
+from vcodec.kernels import available_backends, resolve_backend, selective_scan, selective_scan_2d, use_backend
 
 NAMES = ("u", "delta", "A", "B", "C", "D", "delta_bias")
 BACKENDS = [name for name in ("reference", "cpu") if available_backends()[name] is None]
