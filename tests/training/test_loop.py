@@ -114,7 +114,7 @@ def test_a_model_of_one_rate_is_trained_and_coded_at_its_quality(short_run: Trai
     train(dataclasses.replace(short_run, schedule=schedule, model_options=options))
     model = load_model(short_run.output / "best.safetensors")
     assert model.config.fixed_quality == 21  # lambda is 0.00125 * 2 ** (21 / 7)
-    assert [row["quality"] for row in rows(short_run.output / "validation.csv")] == ["16", "16"]
+    assert [row["quality"] for row in rows(short_run.output / "validation.csv")] == ["21", "21"]
 
 
 def test_video_stages_refuse_an_image_codec(short_run: TrainingConfig):
