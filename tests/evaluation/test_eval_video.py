@@ -169,8 +169,13 @@ def visit(output, tmp_path_factory):
     page.write_text((output / "report.html").read_text().replace("</body>", VISIT + "</body>"))
     options = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=1200,2000"]
     options += [f"--user-data-dir={folder / 'profile'}", "--virtual-time-budget=20000", "--dump-dom"]
-    done = subprocess.run([browser, *options, page.as_uri()], capture_output=True, text=True, check=True, timeout=120)
-    seen = html.unescape(re.search(r'<pre id="seen">(.*?)</pre>', done.stdout, re.DOTALL)[1])
+    command = [browser, *options, page.as_uri()]
+    seen = ""
+    for _ in range(4):  # on a busy machine the page is sometimes dumped before its pictures are there
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+        seen = html.unescape(re.search(r'<pre id="seen">(.*?)</pre>', done.stdout, re.DOTALL)[1])
+        if seen:
+            break
     return json.loads(seen)
 
 
