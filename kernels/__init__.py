@@ -3,4 +3,10 @@
 from .dispatch import available_backends, resolve_backend, use_backend
 from .operators import selective_scan, selective_scan_2d
 
-__all__ = ["available_backends", "resolve_backend", "selective_scan", "selective_scan_2d", "use_backend"]
+__all__ = [
+    "available_backends",
+    "resolve_backend",
+    "selective_scan",
+    "selective_scan_2d",
+    "use_backend",
+]

@@ -3,14 +3,13 @@
 import ctypes
 import importlib
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor
 
 
-def _load() -> ModuleType | None:
+def _load() -> Any:
     """The C module, on the thread pool that PyTorch uses: two pools would fight for the cores."""
     for path in Path(torch.__file__).parent.glob("lib/libgomp*.so*"):
         ctypes.CDLL(str(path), ctypes.RTLD_GLOBAL)
@@ -20,7 +19,8 @@ def _load() -> ModuleType | None:
         return None
 
 
-_library: Any = _load()
+_library = _load()
+# By name, best first; AVX-512, AVX2 and the baseline on x86-64.
 _instruction_sets: dict[str, int] = _library.instruction_sets() if _library else {}
 _best = min(_instruction_sets.values(), default=0)
 
@@ -49,9 +49,10 @@ def forward(
     if not u.numel():
         return torch.empty_like(u)
     inputs = _prepare(u, delta, A, B, C, D, delta_bias)
-    y = _like(u, inputs[0])
-    _library.forward(*_arguments(inputs, delta_softplus, 1), _strides(y, 1), y.data_ptr())
-    return _as(u, y)
+    y = torch.empty_like(u)
+    out = y if _is_channels_last(y, inputs[0].dtype) else torch.empty_like(inputs[0])
+    _library.forward(*_arguments(inputs, delta_softplus, 1), _strides(out, 1), out.data_ptr())
+    return y if out is y else y.copy_(out)
 
 
 def backward(
@@ -69,14 +70,12 @@ def backward(
     if not u.numel():
         return tuple(None if x is None else torch.zeros_like(x) for x in (u, delta, A, B, C, D, delta_bias))
     inputs = _prepare(u, delta, A, B, C, D, delta_bias)
-    u_, delta_, A_, B_ = inputs[:4]
-    dy = _channels_last(dy, u_.dtype)
-    du, ddelta = _like(u, u_), _like(delta, delta_)
-    batch, directions, groups, states, height, width = B.shape
-    slices = _slices(batch, groups, u.shape[1], 8 if u.dtype == torch.float64 else 16)
-    dB, dC = (B_.new_empty(slices, batch, directions, groups, height, width, states) for _ in range(2))
-    dA = A_.new_empty(batch, *A.shape)
-    dbias, dD = (A_.new_empty(batch, *A.shape[:2]) for _ in range(2))
+    dtype, batch, groups = inputs[0].dtype, u.shape[0], B.shape[2]
+    slices = _slices(batch, groups, u.shape[1], 8 if dtype == torch.float64 else 16)
+    dy = _channels_last(dy, dtype)
+    du, ddelta = (_writable(x, y) for x, y in ((u, inputs[0]), (delta, inputs[1])))
+    dB, dC = (x.new_empty(slices, *B.shape[:3], *B.shape[4:], B.shape[3]) for x in inputs[3:5])
+    dA, dbias, dD = (inputs[2].new_empty(batch, *shape) for shape in (A.shape, A.shape[:2], A.shape[:2]))
     _library.backward(
         *_arguments(inputs, delta_softplus, slices),
         _strides(dy, 1),
@@ -84,15 +83,9 @@ def backward(
         _strides(ddelta, 2),
         tuple(x.data_ptr() for x in (dy, du, ddelta, dA, dB, dC, dD, dbias)),
     )
-    return (
-        _as(u, du),
-        _as(delta, ddelta),
-        _as(A, dA.sum(0)),
-        _as(B, dB.sum(0).movedim(-1, -3)),
-        _as(C, dC.sum(0).movedim(-1, -3)),
-        None if D is None else _as(D, dD.sum(0)),
-        None if delta_bias is None else _as(delta_bias, dbias.sum(0)),
-    )
+    gradients = (du, ddelta, dA.sum(0), dB.sum(0).movedim(-1, -3), dC.sum(0).movedim(-1, -3), dD.sum(0), dbias.sum(0))
+    tensors = (u, delta, A, B, C, D, delta_bias)
+    return tuple(None if x is None else _like(x, g) for x, g in zip(tensors, gradients, strict=True))
 
 
 def _slices(batch: int, groups: int, channels: int, block: int) -> int:
@@ -104,9 +97,9 @@ def _slices(batch: int, groups: int, channels: int, block: int) -> int:
 def _prepare(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, *parameters: Tensor | None) -> list[Any]:
     """Every tensor in the type and layout that the C code takes; most often none is copied."""
     dtype = torch.float64 if u.dtype == torch.float64 else torch.float32
-    maps = [_channels_last(x, dtype) for x in (u, delta, B, C)]
-    others = [None if x is None else x.to(dtype).contiguous() for x in (A, *parameters)]
-    return [*maps[:2], others[0], *maps[2:], *others[1:]]
+    u, delta, B, C = (x if _is_channels_last(x, dtype) else _channels_last(x, dtype) for x in (u, delta, B, C))
+    rest = [x if x is None else x.to(dtype).contiguous() for x in parameters]
+    return [u, delta, A.to(dtype).contiguous(), B, C, *rest]
 
 
 def _arguments(inputs: list[Any], delta_softplus: bool, slices: int) -> tuple[Any, ...]:
@@ -121,7 +114,7 @@ def _arguments(inputs: list[Any], delta_softplus: bool, slices: int) -> tuple[An
         _strides(delta, 2),
         _strides(B, 3),
         _strides(C, 3),
-        tuple(0 if x is None else x.data_ptr() for x in inputs),
+        tuple([0 if x is None else x.data_ptr() for x in inputs]),
     )
 
 
@@ -148,15 +141,15 @@ def _channels_last(x: Tensor, dtype: torch.dtype) -> Tensor:
     return x.movedim(-3, -1).to(dtype).contiguous().movedim(-1, -3)
 
 
-def _like(x: Tensor, prepared: Tensor) -> Tensor:
-    """Memory for a result with x's layout where the C code can write that, else with that of the prepared x."""
+def _writable(x: Tensor, prepared: Tensor) -> Tensor:
+    """Memory for a gradient, in x's layout where the C code can write that."""
     result = torch.empty_like(x)
     return result if _is_channels_last(result, prepared.dtype) else torch.empty_like(prepared)
 
 
-def _as(x: Tensor, result: Tensor) -> Tensor:
-    """The result in x's type and layout."""
+def _like(x: Tensor, gradient: Tensor) -> Tensor:
+    """The gradient in x's type and layout."""
     target = torch.empty_like(x)
-    if target.dtype == result.dtype and target.stride() == result.stride():
-        return result
-    return target.copy_(result)
+    if target.dtype == gradient.dtype and target.stride() == gradient.stride():
+        return gradient
+    return target.copy_(gradient)

@@ -9,7 +9,7 @@ from torch.library import custom_op
 
 from vcodec.errors import VcodecError
 
-from .dispatch import load_backend, resolve_backend
+from .dispatch import backend_module, resolve_backend
 
 
 def selective_scan(
@@ -96,6 +96,7 @@ def _check_sequence(
     fits = (
         u.dim() == 3
         and groups > 0
+        and states > 0
         and channels % groups == 0
         and delta.shape == u.shape
         and A.shape == (channels, states)
@@ -117,6 +118,7 @@ def _check_map(
     states = A.shape[-1] if A.dim() else 0
     fits = (
         u.dim() == 4
+        and states > 0
         and delta.shape == (batch, 4, channels, height, width)
         and A.shape == (4, channels, states)
         and B.shape == C.shape == (batch, 4, states, height, width)
@@ -177,7 +179,7 @@ def _register(name: str, general: Callable[..., Tensors]) -> Callable[..., Tenso
         backend: str,
     ) -> Tensor:
         arguments = general(u, delta, A, B, C, D, delta_bias)
-        return load_backend(backend).forward(*arguments, delta_softplus).view(u.shape)
+        return backend_module(backend).forward(*arguments, delta_softplus).view(u.shape)
 
     @scan.register_fake
     def _(u: Tensor, *_: Any) -> Tensor:
@@ -198,7 +200,7 @@ def _register(name: str, general: Callable[..., Tensors]) -> Callable[..., Tenso
     ) -> list[Tensor]:
         inputs = (u, delta, A, B, C, D, delta_bias)
         dy = dy.unsqueeze(2) if dy.dim() == 3 else dy
-        gradients = load_backend(backend).backward(dy, *general(*inputs), delta_softplus)
+        gradients = backend_module(backend).backward(dy, *general(*inputs), delta_softplus)
         return [g.view(x.shape) for g, x in zip(gradients, inputs, strict=True) if x is not None]
 
     @scan_backward.register_fake

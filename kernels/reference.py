@@ -94,7 +94,7 @@ def backward(
             dD[k] = (dout * x).sum((0, 2, 3))
         if dbias is not None:
             dbias[k] = dstep.sum((0, 2, 3))
-    return torch.empty_like(u).copy_(du), *gradients
+    return torch.empty_like(u).copy_(du), ddelta, dA, dB, dC, dD, dbias
 
 
 def step_size(delta: Tensor, bias: Tensor | None, delta_softplus: bool, dtype: torch.dtype) -> Tensor:

@@ -189,12 +189,19 @@ static int supported(int isa) {
     return 1;
 }
 
+/* As many threads as are worth waking: each should have some 20 microseconds of work. */
+static int useful_threads(const struct scan *s, int threads) {
+    int64_t numbers = s->batch * s->directions * s->channels * s->height * s->width * (s->states + 4);
+    int64_t useful = 1 + numbers / (1 << 18);
+    return useful < threads ? (int)useful : threads;
+}
+
 /* Run `count` units on the threads; 0 when memory for a thread's scratch could not be had. */
 static int run_units(const struct scan *s, void (*work)(const struct scan *, int64_t, void *), int64_t count,
                      size_t scratch_bytes, int threads) {
     int complete = 1;
+    threads = useful_threads(s, threads);
     if (threads > count) threads = (int)count;
-    (void)threads;
 #ifdef _OPENMP
 #pragma omp parallel num_threads(threads) if (threads > 1)
 #endif

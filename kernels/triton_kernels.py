@@ -8,6 +8,8 @@ A map is addressed as (batch, direction, row, column, channel or state) with any
 Sums over programs are never left to atomics: each program writes its own part.
 """
 
+# mypy: disable-error-code="no-untyped-def"
+
 import triton
 import triton.language as tl
 
@@ -70,7 +72,7 @@ def _load_steps(delta, strides, bias, batch, k, index, d, mask, shape, COLUMNS: 
 
 
 @triton.jit
-def _load_A(A, k, channels, d, states, n, mask, REAL: tl.constexpr):
+def _load_decay_rates(A, k, channels, d, states, n, mask, REAL: tl.constexpr):
     """[channel, state]"""
     return tl.load(A + (k * channels + d)[:, None] * states + n[None, :], mask=mask, other=0).to(REAL)
 
@@ -104,7 +106,7 @@ def chunk_ends(
     x = tl.load(_pointers(u, u_strides, batch, 0, index, d, height, width, COLUMNS), mask=mask, other=0).to(REAL)
     b_pointers = _pointers(B + g * B_group_stride, B_strides, batch, k, index, n, height, width, COLUMNS)
     b = tl.load(b_pointers, mask=inside & mask_n, other=0).to(REAL)
-    a = _load_A(A, k, channels, d, states, n, mask_dn, REAL)
+    a = _load_decay_rates(A, k, channels, d, states, n, mask_dn, REAL)
 
     # The input of a step is weighed by exp(A * sum of the steps after it), its gradient by the sum up to it.
     ascending, descending = tl.cumsum(step, 0), tl.cumsum(step, 0, reverse=True)
@@ -135,7 +137,7 @@ def carry_states(
     d = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)
     n = tl.arange(0, STATES)
     mask_dn = (d < channels)[:, None] & (n < states)[None, :]
-    a = _load_A(A, first_direction + j, channels, d, states, n, mask_dn, REAL)
+    a = _load_decay_rates(A, first_direction + j, channels, d, states, n, mask_dn, REAL)
     total += tl.program_id(0).to(tl.int64) * chunks * channels
     ends += tl.program_id(0).to(tl.int64) * chunks * channels * states
     sign = tl.where((j == 1) != GRADIENT, -1, 1)
@@ -198,7 +200,7 @@ def chunk_outputs(
         c_pointers = _pointers(C + g * C_group_stride, C_strides, batch, k, index, n, height, width, COLUMNS)
         b = tl.load(b_pointers, mask=inside & mask_n, other=0).to(REAL)
         c = tl.load(c_pointers, mask=inside & mask_n, other=0).to(REAL)
-        a = _load_A(A, k, channels, d, states, n, mask_dn, REAL)
+        a = _load_decay_rates(A, k, channels, d, states, n, mask_dn, REAL)
         row = ((batch * DIRECTIONS + j) * chunks + chunk).to(tl.int64) * channels + d
         start = tl.load(starts + row[:, None] * states + n[None, :], mask=mask_dn, other=0)
         decay = tl.exp(step[:, :, None] * a[None, :, :])
@@ -241,7 +243,7 @@ def chunk_gradients(
             d = g * group + in_group
             mask_d = in_group < group
             mask, mask_dn = inside & mask_d[None, :], mask_d[:, None] & mask_n
-            a = _load_A(A, k, channels, d, states, n, mask_dn, REAL)
+            a = _load_decay_rates(A, k, channels, d, states, n, mask_dn, REAL)
             x = tl.load(_pointers(u, u_strides, batch, 0, index, d, height, width, COLUMNS), mask=mask, other=0)
             out = tl.load(_pointers(dy, dy_strides, batch, 0, index, d, height, width, COLUMNS), mask=mask, other=0)
             x, out = x.to(REAL), out.to(REAL)

@@ -5,7 +5,7 @@ there are only the states at the borders of chunks (and, for the gradients, of t
 """
 
 import os
-from functools import cache
+from functools import cache, partial
 from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
@@ -78,17 +78,14 @@ def backward(
         return tuple(None if x is None else torch.zeros_like(x) for x in (u, delta, A, B, C, D, delta_bias))
     scan = _Scan(u, delta, A, B, C, D, delta_bias, delta_softplus)
     batch, directions, groups, states, height, width = B.shape
-    new = A.new_empty if A.dtype == scan.dtype else A.to(scan.dtype).new_empty
-    du, ddelta = torch.empty_like(u, dtype=scan.dtype), torch.empty_like(delta)
-    dB, dC = torch.empty_like(B), torch.empty_like(C)
-    dA: list[Tensor] = []
-    dbias: list[Tensor] = []
-    dskip: list[Tensor] = []
-    per_program = -(-scan.chunks * batch * groups // 1024)
+    new = partial(torch.empty, dtype=scan.dtype, device=u.device)
+    du, ddelta, dB, dC = torch.empty_like(u, dtype=scan.dtype), *(torch.empty_like(x) for x in (delta, B, C))
+    dA, dD, dbias = new(A.shape), new(A.shape[:2]), new(A.shape[:2])
+    per_program = -(-scan.chunks * batch * groups // 1024)  # 1024 programs keep a GPU busy
     programs = -(-scan.chunks // per_program)
     for first in range(0, directions, 2):
         starts, dstarts = scan.states(first, dy)
-        parts = [new(programs, batch, scan.pair, *A.shape[1 : 3 - i]) for i in (0, 1, 1)]
+        parts = [new(programs, batch, scan.pair, *x.shape[1:]) for x in (dA, dbias, dD)]
         sums = [new(batch, scan.pair, groups, height * width, states) for _ in range(2)]
         for j in range(scan.pair):
             _kernels().chunk_gradients[programs, batch, groups](
@@ -97,13 +94,14 @@ def backward(
                 scan.pair, first, per_program,
                 REVERSE=j == 1, FIRST=first + j == 0, COLUMNS=first == 2, **scan.constants,
             )  # fmt: skip
-        for collected, parts_of_x in zip((dA, dbias, dskip), parts, strict=True):
-            collected.append(parts_of_x.sum((0, 1)))
-        for x, sum_of_x in zip((dB, dC), sums, strict=True):
-            size = (width, height) if first == 2 else (height, width)
-            sum_of_x = sum_of_x.movedim(-1, -2).unflatten(-1, size)
-            x[:, first : first + scan.pair] = sum_of_x.transpose(-1, -2) if first == 2 else sum_of_x
-    gradients = (du, ddelta, torch.cat(dA), dB, dC, torch.cat(dskip), torch.cat(dbias))
+        pair = slice(first, first + scan.pair)
+        for gradient, part in zip((dA, dbias, dD), parts, strict=True):
+            gradient[pair] = part.sum((0, 1))
+        for gradient, total in zip((dB, dC), sums, strict=True):
+            total = total.movedim(-1, -2)
+            rows = total.unflatten(-1, (width, height)).mT if first == 2 else total.unflatten(-1, (height, width))
+            gradient[:, pair] = rows
+    gradients = (du, ddelta, dA, dB, dC, dD, dbias)
     inputs = (u, delta, A, B, C, D, delta_bias)
     return tuple(None if x is None else g.to(x.dtype) for x, g in zip(inputs, gradients, strict=True))
 
@@ -140,7 +138,7 @@ class _Scan:
         import triton.language as tl
 
         real = tl.float64 if self.dtype == torch.float64 else tl.float32
-        self.constants: dict[str, Any] = {"SOFTPLUS": delta_softplus, "REAL": real, **tile}
+        self.constants: dict[str, Any] = {"num_warps": 8, "SOFTPLUS": delta_softplus, "REAL": real, **tile}
 
     def states(self, first: int, dy: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """The states that the chunks of directions `first` and `first + 1` meet, and with dy their gradients."""
@@ -153,7 +151,7 @@ class _Scan:
             *self.tensors, dy, total, ends, dends, *self.strides, None if dy is None else _strides(dy), *self.groups,
             *self.sizes, self.pair, first, COLUMNS=first == 2, **self.constants,
         )  # fmt: skip
-        tile = {name: self.constants[name] for name in ("REAL", "CHANNELS", "STATES")}
+        tile = {name: self.constants[name] for name in ("REAL", "CHANNELS", "STATES", "num_warps")}
         for x, gradient in ((ends, False), (dends, True)):
             if x is not None:
                 _kernels().carry_states[self.batch * self.pair, -(-channels // tile["CHANNELS"])](
@@ -169,7 +167,7 @@ def _tile(channels: int, states: int) -> dict[str, int]:
     The interpreter takes its time for every single number, so there the tiles are small.
     """
     states = 1 << (states - 1).bit_length()
-    steps, numbers = (4, 32) if _interpreted() else (32 if states <= 32 else 16, 4096)
+    steps, numbers = (4, 32) if _interpreted() else (32, 4096)
     fit = max(1, min(64, numbers // (steps * states)))
     return {"STEPS": steps, "CHANNELS": min(fit, 1 << (channels - 1).bit_length()), "STATES": states}
 
