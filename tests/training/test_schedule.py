@@ -74,6 +74,7 @@ def test_changes_and_shortening_reach_every_stage():
         ({"crop": [256]}, "crop is"),
         ({"kind": "image", "train": "all"}, "train='image'"),
         ({"frames": 1}, "frames of at least 2"),
+        ({"kind": "image", "train": "image", "frames": 3}, "has one frame"),
         ({"frame_weights": [1.0]}, "1 frame_weights for 2 frames"),
         ({"quality": [10, 70]}, "quality is"),
         ({"lmbda": -1}, "lmbda is -1"),

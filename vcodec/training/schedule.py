@@ -97,8 +97,8 @@ def _problems(stage: Stage) -> Iterator[str]:
         yield f"crop is {stage.crop!r}, not a height and a width of at least 16"
     if stage.kind == "image" and stage.train != "image":
         yield f"an image stage has no use for train={stage.train!r}; say train='image'"
-    if stage.kind == "image" and (stage.frames != 1 or stage.reverse):
-        yield "an image stage has one frame and no reversed order"
+    if stage.kind == "image" and (stage.frames != 1 or stage.reverse or stage.detach_reference):
+        yield "an image stage has one frame, no reversed order and no reference"
     if stage.kind == "video" and stage.frames < 2:
         yield "a video stage needs frames of at least 2"
     if stage.frame_weights and len(stage.frame_weights) != stage.frames:
