@@ -1,5 +1,7 @@
 """x264, x265 and SVT-AV1 as anchors: the settings, the files, and what comes back from them."""
 
+import os
+import sys
 from dataclasses import replace
 from fractions import Fraction
 
@@ -113,6 +115,22 @@ def test_a_file_of_another_size_is_refused(small_source, tmp_path):
     encoded("x264", small_source, path)
     with pytest.raises(VcodecError, match="holds 64x48 yuv420p, but its source is 96x48"):
         list(decode_elementary_stream(path, replace(small_source.format, width=96)))
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="scheduling as Linux has it")
+def test_no_encoder_takes_priority_over_the_rest_of_the_machine(small_source, tmp_path):
+    if "libsvtav1" not in av.codecs_available:
+        pytest.skip("this PyAV has no svtav1")
+    policy, policies = os.sched_getscheduler(0), set()
+
+    def watched():
+        for frame in small_source:
+            policies.update(os.sched_getscheduler(int(thread)) for thread in os.listdir("/proc/self/task"))
+            yield frame
+
+    command = svtav1_command(40, PAPER)
+    encode_elementary_stream(watched(), tmp_path / "x.obu", command, small_source.format, Fraction(25))
+    assert policies == {policy}
 
 
 def test_an_encoder_that_is_not_there_is_refused(small_source, tmp_path):

@@ -7,10 +7,14 @@ factor, `tune zerolatency`, a fixed distance between I-frames. Three things are 
 - x264 runs on one thread: with `zerolatency` more threads mean more slices, hence other (and more) bytes;
 - the file is a bare elementary stream with its headers once and without the encoder's text message, the
   smallest file that decodes; no container is counted.
+
+SVT-AV1 started by root takes real-time priority; here it is taken from it again.
 """
 
 import os
+import sys
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -146,12 +150,33 @@ def _open_encoder(command: EncoderCommand, format: VideoFormat, frame_rate: Frac
     if command.encoder != "libsvtav1":  # an AV1 stream carries its sequence header in the first temporal unit
         encoder.flags |= Flags.global_header
     try:
-        encoder.open()
+        with _kept_scheduling():
+            encoder.open()
     except (OSError, ValueError, av.error.FFmpegError) as error:
         raise VcodecError(
             f"{command.encoder} can't encode {format.width}x{format.height} {format.pixel_format}: {error}."
         ) from error
     return encoder
+
+
+@contextmanager
+def _kept_scheduling() -> Iterator[None]:
+    """Afterwards all threads of this process have the scheduling policy that the calling thread had before.
+
+    SVT-AV1 gives its threads and its caller the highest real-time priority where it may, as root (in a container, say):
+    they would take the processor from everything else on the machine, whatever the process's own priority.
+    """
+    if not sys.platform.startswith("linux"):
+        yield
+        return
+    policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        for thread in map(int, os.listdir("/proc/self/task")):
+            with suppress(OSError):  # a thread that has ended meanwhile
+                if os.sched_getscheduler(thread) != policy:
+                    os.sched_setscheduler(thread, policy, parameters)
 
 
 def _packets(encoder: av.VideoCodecContext, frames: Iterable[Frame]) -> Iterator[bytes]:
