@@ -213,8 +213,8 @@ class StreamReader:
 
     def _in_order(self, found: IFrame | EndRecord) -> IFrame | EndRecord:
         frame = found.frame if isinstance(found, IFrame) else found.frame_count
-        gap = frame - self._next_frame
-        if not 0 <= gap <= max(MAX_LOST_FRAMES, self._next_frame) - self._lost:
+        gap, whole = frame - self._next_frame, self._next_frame - self._lost
+        if not 0 <= gap <= max(MAX_LOST_FRAMES, whole) - self._lost:
             raise DamagedError(f"packets are out of order: number {frame} comes next")
         return found
 

@@ -185,6 +185,10 @@ class Cursor:
         self.position += count
         return taken
 
+    def taken(self, since: int) -> bytes:
+        """What was taken from a position on."""
+        return self._source(since, self.position - since)
+
     def byte(self) -> int:
         return self.take(1)[0]
 
@@ -213,7 +217,7 @@ class Cursor:
 
     def verify(self, crc: Callable[[bytes], int]) -> None:
         """Take four bytes and see that they are the CRC-32 of everything before them."""
-        data = self._source(0, self.position)
+        data = self.taken(0)
         if struct.unpack("<I", self.take(4))[0] != crc(data):
             raise DamagedError("its checksum is wrong")
 
@@ -244,6 +248,8 @@ def read_header(cursor: Cursor) -> StreamHeader:
 
 
 def read_parameters(cursor: Cursor, frame_count: int | None = None) -> StreamHeader:
+    """What `write_parameters` wrote; raises DamagedError, also for values that it would have written otherwise."""
+    begin = cursor.position
     width, height = cursor.varint(), cursor.varint()
     picture, flags = cursor.byte(), cursor.byte()
     chroma, matrix = picture & 7, picture >> 5
@@ -261,9 +267,12 @@ def read_parameters(cursor: Cursor, frame_count: int | None = None) -> StreamHea
         video = VideoFormat(width, height, CHROMAS[chroma], 10 if picture & 8 else 8, *color, aspect)
         arithmetic: Arithmetic = "bf16" if flags & IS_BF16 else "fp32"
         rest = (frame_rate, time_base, frame_count, gop_size, arithmetic)
-        return StreamHeader(model, weights_hash, video, *rest)
+        header = StreamHeader(model, weights_hash, video, *rest)
     except (VcodecError, UnicodeDecodeError) as error:
         raise DamagedError(str(error)) from error
+    if cursor.taken(begin) != write_parameters(header):
+        raise DamagedError("its parameters are not in their shortest form")
+    return header
 
 
 def read_synchronised(cursor: Cursor, header: StreamHeader | None) -> IFrame | EndRecord:
