@@ -1,4 +1,4 @@
-"""The command `vcodec`: encode, decode, info, models, demo.
+"""The command `vcodec`: encode, decode, info, models, analyze, demo.
 
 Results go to standard output, progress and errors to standard error. Exit codes: 0 done; 1 a file is missing,
 damaged or can't be written (one sentence says what to do); 2 wrong usage; 130 interrupted.
@@ -18,6 +18,7 @@ from typing import Any
 
 from . import __version__, commands
 from .errors import VcodecError
+from .evaluation.analysis_options import register_analyze
 from .memory import keep_freed_memory
 
 EXIT_FAILED, EXIT_INTERRUPTED = 1, 130
@@ -66,6 +67,8 @@ def build_parser() -> argparse.ArgumentParser:
     models = subcommands.add_parser("models", help="list the models")
     models.add_argument("--json", action="store_true", help="print JSON")
     models.set_defaults(run=commands.models)
+
+    register_analyze(subcommands)
 
     demo = subcommands.add_parser("demo", help="compress a short clip and compare with x264 and x265")
     demo.add_argument("--output", default="demo", metavar="FOLDER", help="for streams, table and rd.png (demo)")

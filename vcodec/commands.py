@@ -239,28 +239,18 @@ def print_info(name: str, header: dict[str, Any], frames: list[dict[str, Any]]) 
 
 
 def models(options: argparse.Namespace) -> int:
-    """List the registered models, and which of them come with weights."""
-    from .models import DEFAULT_MODEL, has_weights, list_models, registered_model
+    """List the registered models, their sizes, and which of them come with weights."""
+    from .models import describe_models
 
-    entries = []
-    for name in list_models():
-        model = registered_model(name)
-        entries.append(
-            {
-                "name": name,
-                "kind": model.kind,
-                "weights": has_weights(name),
-                "default": name == DEFAULT_MODEL,
-                "notes": model.notes,
-            }
-        )
+    entries = describe_models()
     if options.json:
-        print_json(entries, sys.stdout)
+        print_json([asdict(entry) for entry in entries], sys.stdout)
         return 0
-    width = max(len(str(entry["name"])) for entry in entries)
+    width = max(len(entry.name) for entry in entries)
     for entry in entries:
-        weights = "weights" if entry["weights"] else "-"
-        print(f"{entry['name']:{width}}  {entry['kind']:5}  {weights:7}  {entry['notes']}")
+        weights = "weights" if entry.weights else "-"
+        size = f"{entry.parameters / 1e6:.1f} M"
+        print(f"{entry.name:{width}}  {entry.kind:5}  {size:>7}  {entry.transform:8}  {weights:7}  {entry.notes}")
     return 0
 
 

@@ -1,6 +1,5 @@
 """The analyses, on cases with a known answer and end to end on a small model."""
 
-import argparse
 import json
 import math
 from pathlib import Path
@@ -11,8 +10,8 @@ import torch
 from PIL import Image
 from torch import nn
 
-from vcodec.errors import VcodecError
-from vcodec.evaluation.analysis import find_pictures, read_picture, register_analyze, run_analyze
+from vcodec.cli import main
+from vcodec.evaluation.analysis import find_pictures, read_picture
 from vcodec.evaluation.analysis_complexity import _MacCounter, _MemoryMeter, complexity
 from vcodec.evaluation.analysis_latents import (
     Distribution,
@@ -175,11 +174,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(*arguments: str) -> int:
-    parser = argparse.ArgumentParser()
-    register_analyze(parser.add_subparsers())
-    options = parser.parse_args(["analyze", *arguments])
-    assert options.run is run_analyze
-    return options.run(options)
+    return main(["analyze", *arguments])
 
 
 @pytest.mark.parametrize("analysis", ["correlation", "distribution", "deviation", "receptive-field"])
@@ -212,11 +207,15 @@ def test_complexity_is_written_for_every_size(tmp_path: Path, capsys: pytest.Cap
         (["correlation"], "there are no pictures to analyse"),
         (["complexity", "--size", "7"], "'7' is no size"),
         (["complexity", "-m", "nothing"], "there is no model named 'nothing'"),
+        (["deviation", __file__, "-m", "mambavc-small"], "no weights ship for 'mambavc-small'"),
     ],
 )
-def test_bad_input_is_told_in_a_sentence(arguments: list[str], message: str) -> None:
-    with pytest.raises(VcodecError, match=message):
-        run(*arguments)
+def test_bad_input_is_told_in_a_sentence(
+    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(*arguments, "-o", str(tmp_path / "out")) == 1
+    assert capsys.readouterr().err.startswith(f"vcodec: {message}")
+    assert not (tmp_path / "out").exists()
 
 
 def test_pictures_are_found_in_folders_and_read(tmp_path: Path) -> None:

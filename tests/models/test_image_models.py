@@ -1,12 +1,15 @@
 """The image codecs: every one trains, codes what it shows, keeps its weights, and is as large as published."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
+from vcodec.cli import main
 from vcodec.codec import Decoder, Encoder, coding_model
 from vcodec.entropy.coders import SymbolDecoder, SymbolEncoder
 from vcodec.errors import VcodecError
@@ -153,6 +156,16 @@ def test_models_are_listed_without_being_built() -> None:
     assert describe_model("samic-small").parameters == sum(p.numel() for p in small.parameters())
 
 
+def test_the_command_line_lists_them_with_their_sizes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models", "--json"]) == 0
+    entries = json.loads(capsys.readouterr().out)
+    assert [entry["name"] for entry in entries] == list_models()
+    for entry in entries:
+        assert {"name", "kind", "parameters", "transform", "weights", "default"} <= set(entry)
+        assert isinstance(entry["parameters"], int)
+    assert sum(entry["default"] for entry in entries) == 1
+
+
 @pytest.mark.parametrize(("name", "millions"), [("mambavc", 53.3), ("swinvc", 60.4), ("convvc", 74.0)])
 def test_parameters_are_the_papers(name: str, millions: float) -> None:
     assert describe_model(name).parameters / 1e6 == pytest.approx(millions, abs=0.06)
@@ -161,6 +174,24 @@ def test_parameters_are_the_papers(name: str, millions: float) -> None:
 def test_full_sizes_without_weights_are_refused() -> None:
     with pytest.raises(VcodecError, match="no weights ship for 'mambavc'"):
         create_model("mambavc", pretrained=True)
+
+
+def test_a_picture_is_coded_with_weights_and_refused_without(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture, coded, shown = (str(tmp_path / name) for name in ("photo.png", "photo.vcb", "shown.png"))
+    Image.fromarray((ramp(37, 53) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()).save(picture)
+    assert main(["encode", picture, coded, "-m", "mambavc-small", "--quiet"]) == 1
+    refusal = capsys.readouterr().err
+    assert refusal.startswith("vcodec: model 'mambavc-small' has no trained weights, so it can't code")
+    assert refusal.count("\n") == 1
+    assert not Path(coded).exists()
+    weights = str(tmp_path / "trained.safetensors")
+    save_model(fresh("mambavc-small"), weights)
+    assert main(["encode", picture, coded, "-m", weights, "--quiet"]) == 0
+    assert main(["decode", coded, shown, "-m", weights, "--quiet"]) == 0
+    with Image.open(shown) as decoded:
+        assert decoded.size == (53, 37)
 
 
 def photographs(data_directory: Path) -> list[Path]:
