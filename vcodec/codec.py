@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import copy
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -171,7 +172,9 @@ def decode_packets(decoder: Decoder, items: Iterable[Packet | Damage], number: i
             continue
         broken = broken and item.frame_type != "I"
         decoded: Frame | Lost = Lost(item.pts)
-        if not broken:
+        if broken:  # a P-frame after one that couldn't be decoded
+            damage[-1] = replace(damage[-1], count=damage[-1].count + 1)
+        else:
             try:
                 decoded = decoder.decode(item)
             except VcodecError as error:
