@@ -1,9 +1,10 @@
-"""Rate and PSNR on still pictures: vcodec's image codecs beside JPEG, WebP, AVIF and x265 intra, by decoded files.
+"""Rate and PSNR on still pictures: vcodec's image codecs beside JPEG, WebP, AVIF, x265 and SVT-AV1, by decoded files.
 
-    python benchmarks/kodak.py PICTURES... --model a.safetensors b.safetensors [--output kodak.json] [--limit 4]
+    python benchmarks/kodak.py PICTURES... --model a.safetensors b.safetensors [--output kodak.json] [--plot kodak.png]
 
-Every point is the size of a real file (x265: a bare stream) and the PSNR in RGB of that file, decoded. Means are over
-pictures; BD-rates are stated against WebP and against the first model, where curves share at least half their quality.
+Every point is the size of a real file (x265, SVT-AV1: a bare stream of one intra frame) and the PSNR in RGB of that
+file, decoded. Curves are means over pictures; BD-rates are stated against JPEG, x265 in 4:4:4 and the first model.
+With --resume, curves that stand in the output file are not measured again: models can be added as they get trained.
 """
 
 import argparse
@@ -12,113 +13,162 @@ import json
 import statistics
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
+from matplotlib.figure import Figure
 from PIL import Image, features
 from tqdm import tqdm
 
 import vcodec
 from vcodec.evaluation.analysis import find_pictures
 from vcodec.evaluation.bd_rate import RatePoint, bjontegaard_delta
-from vcodec.evaluation.standard_codecs import EncoderCommand, decode_elementary_stream, encode_elementary_stream
+from vcodec.evaluation.plots import COLORS, MARKERS
+from vcodec.evaluation.presets import PRESETS
+from vcodec.evaluation.standard_codecs import (
+    EncoderCommand,
+    decode_elementary_stream,
+    encode_elementary_stream,
+    svtav1_command,
+    x265_command,
+)
 from vcodec.video import VideoFormat, from_rgb, to_rgb
 
 Coded = tuple[int, np.ndarray]  # bytes of the file, decoded picture (H, W, 3) uint8
+Coder = Callable[[Path], Coded]
+Curves = dict[str, dict[str, list[RatePoint]]]  # codec, picture, points
+ANCHORS = ("JPEG", "x265 4:4:4")
+INTRA = replace(PRESETS["paper"], intra_period=1)
 
 
 def main() -> None:
+    options = parse_options()
+    pictures = find_pictures(options.pictures)[: options.limit]
+    curves = load(options.output) if options.resume else {}
+    wanted = codecs(options.model, options.qualities)
+    for codec, points in wanted.items():
+        if codec not in curves:
+            curves[codec] = measure_all(codec, points, pictures)
+            if options.output:
+                save(options.output, curves)
+    means = {codec: mean_curve(curves[codec]) for codec in wanted}
+    print("\n".join(lines(means, [*ANCHORS, *options.model[:1]])))
+    if options.plot:
+        figure(means, len(pictures)).savefig(options.plot, dpi=100)
+
+
+def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("pictures", type=Path, nargs="+", help="pictures, or folders of them")
     parser.add_argument("--model", nargs="*", default=["default"], help="names or weight files (default: default)")
     parser.add_argument("--qualities", type=int, nargs="+", default=[4, 16, 28, 40, 52], help="of vcodec's models")
     parser.add_argument("--limit", type=int, help="only the first so many pictures")
     parser.add_argument("--output", type=Path, help="also write all points as JSON")
+    parser.add_argument("--resume", action="store_true", help="take the curves that stand in the output file")
+    parser.add_argument("--plot", type=Path, help="also draw the mean curves, as PNG")
     options = parser.parse_args()
-    curves = {
-        codec: mean_curve(codec, points, find_pictures(options.pictures)[: options.limit])
-        for codec, points in codecs(options.model, options.qualities).items()
-    }
-    print(table(curves, options.model))
-    if options.output:
-        data = {codec: [(p.bpp, p.quality) for p in curve] for codec, curve in curves.items()}
-        options.output.write_text(json.dumps(data, indent=1) + "\n")
+    if options.resume and not options.output:
+        parser.error("--resume needs --output: there the curves stand")
+    return options
 
 
-def codecs(models: list[str], qualities: list[int]) -> dict[str, list[Callable[[Path], Coded]]]:
+def codecs(models: list[str], qualities: list[int]) -> dict[str, list[Coder]]:
     """For each codec a function for each point of its curve: picture file to coded size and decoded picture."""
-    found: dict[str, list[Callable[[Path], Coded]]] = {
+    found = {
         "JPEG": [with_pillow("JPEG", q) for q in (10, 25, 45, 65, 80, 90)],
         "WebP": [with_pillow("WEBP", q) for q in (5, 25, 50, 70, 85, 93)],
     }
     if features.check("avif"):
         found["AVIF"] = [with_pillow("AVIF", q) for q in (20, 35, 50, 65, 80)]
-    found["x265 intra 4:4:4"] = [with_x265(crf) for crf in (19, 23, 27, 31, 35, 39)]
+    crfs = (19, 23, 27, 31, 35, 39, 43)
+    found["x265 4:4:4"] = [with_video_encoder(x265_command(crf, INTRA), "444", ".hevc") for crf in crfs]
+    found["x265 4:2:0"] = [with_video_encoder(x265_command(crf, INTRA), "420", ".hevc") for crf in crfs]
+    found["SVT-AV1 4:2:0"] = [
+        with_video_encoder(svtav1_command(crf, INTRA), "420", ".obu") for crf in (19, 27, 35, 43, 51, 59)
+    ]
     for model in models:
         found[model] = [with_vcodec(model, quality) for quality in qualities]
     return found
 
 
-def with_pillow(format: str, quality: int) -> Callable[[Path], Coded]:
+def with_pillow(format: str, quality: int) -> Coder:
     def code(path: Path) -> Coded:
         file = io.BytesIO()
-        Image.open(path).convert("RGB").save(file, format, quality=quality)
+        Image.open(path).convert("RGB").save(file, format, quality=quality, optimize=True)
         return file.tell(), np.asarray(Image.open(file).convert("RGB"))
 
     return code
 
 
-def with_x265(crf: int) -> Callable[[Path], Coded]:
+def with_video_encoder(command: EncoderCommand, chroma: Literal["420", "444"], suffix: str) -> Coder:
     def code(path: Path) -> Coded:
         rgb = np.asarray(Image.open(path).convert("RGB"), np.float32) / 255
-        format = VideoFormat(
-            width=rgb.shape[1], height=rgb.shape[0], chroma="444", bit_depth=8, matrix="bt601", full_range=True
-        )
-        command = EncoderCommand(
-            "libx265", {"preset": "medium", "crf": str(crf), "x265-params": "keyint=1:log-level=0"}
-        )
+        height, width = rgb.shape[:2]
+        format = VideoFormat(width=width, height=height, chroma=chroma, matrix="bt601", full_range=True)
         with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder) / "picture.hevc"
-            sizes = encode_elementary_stream([from_rgb(rgb, format, 0)], file, command, format, Fraction(25))
-            frame = next(iter(decode_elementary_stream(file, format)))
-        return sum(sizes), (to_rgb(frame).clip(0, 1) * 255).round().astype(np.uint8)
+            file = Path(folder) / f"picture{suffix}"
+            encode_elementary_stream([from_rgb(rgb, format, 0)], file, command, format, Fraction(25))
+            return file.stat().st_size, pixels(next(iter(decode_elementary_stream(file, format))))
 
     return code
 
 
-def with_vcodec(model: str, quality: int) -> Callable[[Path], Coded]:
+def with_vcodec(model: str, quality: int) -> Coder:
     def code(path: Path) -> Coded:
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "picture.vcb"
             vcodec.encode(path, file, model=model, quality=quality)
             given = model if model.endswith(".safetensors") else None
-            frame = next(iter(vcodec.decode(file, model=given)))
-            return file.stat().st_size, (to_rgb(frame).clip(0, 1) * 255).round().astype(np.uint8)
+            return file.stat().st_size, pixels(next(iter(vcodec.decode(file, model=given))))
 
     return code
 
 
-def mean_curve(codec: str, points: list[Callable[[Path], Coded]], pictures: list[Path]) -> list[RatePoint]:
-    """Mean bpp and mean PSNR over the pictures for every point."""
-    curve = []
-    for code in tqdm(points, desc=codec, leave=False):
-        measured = [measure(code, path) for path in pictures]
-        curve.append(
-            RatePoint(statistics.fmean(m.bpp for m in measured), statistics.fmean(m.quality for m in measured))
-        )
-    return curve
+def pixels(frame: vcodec.Frame) -> np.ndarray:
+    return (to_rgb(frame).clip(0, 1) * 255).round().astype(np.uint8)
 
 
-def measure(code: Callable[[Path], Coded], path: Path) -> RatePoint:
+def measure_all(codec: str, points: list[Coder], pictures: list[Path]) -> dict[str, list[RatePoint]]:
+    """The curve of every picture."""
+    return {path.name: [measure(code, path) for code in points] for path in tqdm(pictures, desc=codec, leave=False)}
+
+
+def measure(code: Coder, path: Path) -> RatePoint:
     size, decoded = code(path)
     source = np.asarray(Image.open(path).convert("RGB"), np.float64)
     mse = float(np.square(source - decoded).mean())
     return RatePoint(8 * size / source[..., 0].size, 10 * float(np.log10(255**2 / max(mse, 1e-10))))
 
 
-def table(curves: dict[str, list[RatePoint]], models: list[str]) -> str:
-    return "\n".join(lines(curves, ["WebP", *models[:1]]))
+def mean_curve(curves: dict[str, list[RatePoint]]) -> list[RatePoint]:
+    """Mean bpp and mean PSNR over the pictures for every point."""
+    return [
+        RatePoint(statistics.fmean(p.bpp for p in points), statistics.fmean(p.quality for p in points))
+        for points in zip(*curves.values(), strict=True)
+    ]
+
+
+def load(path: Path) -> Curves:
+    if not path.exists():
+        return {}
+    data = json.loads(path.read_text(encoding="utf-8"))
+    return {
+        codec: {name: [RatePoint(*point) for point in points] for name, points in curves.items()}
+        for codec, curves in data.items()
+    }
+
+
+def save(path: Path, curves: Curves) -> None:
+    data = {
+        codec: {name: [(p.bpp, p.quality) for p in points] for name, points in pictures.items()}
+        for codec, pictures in curves.items()
+    }
+    part = path.with_name(f"{path.name}.part")
+    part.write_text(json.dumps(data) + "\n", encoding="utf-8")
+    part.replace(path)
 
 
 def lines(curves: dict[str, list[RatePoint]], anchors: list[str]) -> Iterator[str]:
@@ -132,6 +182,21 @@ def lines(curves: dict[str, list[RatePoint]], anchors: list[str]) -> Iterator[st
                     delta.reason if delta.bd_rate is None else f"{delta.bd_rate:+.1f} % ({delta.overlap:.0%} overlap)"
                 )
                 yield f"BD-rate of {codec} against {anchor}: {stated}"
+
+
+def figure(curves: dict[str, list[RatePoint]], pictures: int) -> Figure:
+    """The mean curves; of a weight file, the name of its folder tells it from others."""
+    drawn = Figure(figsize=(8, 5.5), layout="constrained")
+    axes = drawn.subplots()
+    for index, (codec, curve) in enumerate(curves.items()):
+        path = Path(codec)
+        label = path.parent.name or path.stem if path.suffix == ".safetensors" else codec
+        style = {"color": COLORS[index % len(COLORS)], "marker": MARKERS[index % len(MARKERS)]}
+        axes.plot([p.bpp for p in curve], [p.quality for p in curve], label=label, **style)
+    axes.set(xlabel="bits per pixel", ylabel="RGB PSNR (dB)", title=f"Mean over {pictures} pictures")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    return drawn
 
 
 if __name__ == "__main__":
