@@ -110,6 +110,9 @@ def _add_decode(subcommands: Any) -> None:
     decode.add_argument("--frames", type=positive, metavar="N", help="decode at most N frames")
     decode.add_argument("--crf", type=float, help="of x264 (mp4, mkv) or VP9 (webm); default: lossless")
     decode.add_argument("--strict", action="store_true", help="stop at damage rather than bridge it")
+    decode.add_argument(
+        "--memory-limit", type=positive, metavar="GIB", help="for pictures that need more (the machine's, at most 32)"
+    )
     _add_common(decode)
     decode.set_defaults(run=commands.decode)
 

@@ -128,6 +128,7 @@ def write_frames(
         strict=options.strict,
         jobs=options.jobs,
         ray_address=options.ray_address,
+        memory_limit=options.memory_limit and options.memory_limit << 30,
         damage=damage,
     )
     first = next(frames, None)

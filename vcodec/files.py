@@ -24,11 +24,16 @@ from .bitstream_syntax import write_header
 from .bitstream_types import Arithmetic
 from .codec import Decoder, Encoder, bridge, check_gop_size, check_quality, decode_packets, encode_frames
 from .errors import VcodecError
+from .memory import memory_of_machine
 from .models import ImageModel, create_model, load_model
 from .models.weights import shipped_weights, weights_hash
 from .parallel import decode_gops, encode_gops, fits, workers
 from .video import Frame, VideoFormat, open_video
 from .video.output import PartialFile
+
+MEMORY_LIMIT = 32 << 30
+DECODING_BYTES_PER_PIXEL = 500
+"""Of the default model, beyond what any picture takes: see docs/reliability.md."""
 
 
 @dataclass(frozen=True)
@@ -114,13 +119,14 @@ def encode(source: str | Path, path: str | os.PathLike[str], *, model: str | Ima
 
 def decode(path: str | os.PathLike[str] | BinaryIO, *, model: str | ImageModel | None = None, device: str = "auto",
            threads: int | None = None, seek: int = 0, frames: int | None = None, strict: bool = False, jobs: int = 1,
-           ray_address: str | None = None, damage: list[Damage] | None = None) -> Iterator[Frame]:  # fmt: skip
+           ray_address: str | None = None, memory_limit: int | None = None,
+           damage: list[Damage] | None = None) -> Iterator[Frame]:  # fmt: skip
     """The frames of a .vcb file (or "-", standard input), one after another.
 
     model: needed where the stream's model is not one that ships. seek, frames: where to start, how many.
     Frames that are lost repeat the last good picture and are appended to `damage`; with strict=True they raise.
-    jobs, ray_address: as in `encode`. Raises VcodecError for a file that is none of ours, of another version or
-    another model.
+    jobs, ray_address: as in `encode`. memory_limit: see `check_memory`. Raises VcodecError for a file that is none of
+    ours, of another version or another model, or whose pictures are too large.
     """
     device = choose_device(device)
     jobs, threads = check_jobs(jobs), set_threads(threads)
@@ -128,6 +134,7 @@ def decode(path: str | os.PathLike[str] | BinaryIO, *, model: str | ImageModel |
     with _input_file(path) as file, contextlib.ExitStack() as stack:
         reader = StreamReader(file, strict=strict)
         header = reader.header
+        check_memory(header.format, jobs, memory_limit)
         network = find_stream_model(header, model)
         make = partial(Decoder, network, header.format, device=device, arithmetic=header.arithmetic)
         first = reader.seek(seek) if seek else 0
@@ -220,6 +227,22 @@ def check_jobs(jobs: int) -> int:
     if jobs < 1:
         raise VcodecError(f"{jobs} jobs make no sense: give 1 or more")
     return jobs
+
+
+def check_memory(format: VideoFormat, jobs: int = 1, limit: int | None = None) -> None:
+    """Raises VcodecError for pictures that take more memory to decode than `limit` bytes.
+
+    A stream of sixty bytes may declare pictures that take a hundred gigabytes. The default limit is what the machine
+    has, and 32 GiB at most.
+    """
+    if limit is None:
+        limit = min(memory_of_machine() or MEMORY_LIMIT, MEMORY_LIMIT)
+    needed = DECODING_BYTES_PER_PIXEL * format.width * format.height * jobs
+    if needed > limit:
+        raise VcodecError(
+            f"pictures of {format.width}x{format.height} take about {needed / 2**30:.1f} GiB of memory to decode, and "
+            f"the limit is {limit / 2**30:.1f} GiB: raise it (--memory-limit) if you trust the stream"
+        )
 
 
 def share_of_cores(jobs: int) -> int:

@@ -1,8 +1,12 @@
-"""Memory that is kept for the next frame instead of being given back to the system."""
+"""Memory: how much there is, and how freed memory is kept for the next frame."""
 
 import ctypes
+import os
 import sys
+from contextlib import suppress
+from pathlib import Path
 
+CONTROL_GROUPS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 
 
@@ -20,3 +24,14 @@ def keep_freed_memory() -> bool:
     except AttributeError:  # another C library
         return False
     return bool(mallopt(M_MMAP_THRESHOLD, 1 << 30)) and bool(mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1))
+
+
+def memory_of_machine() -> int | None:
+    """Bytes that this process may have: all of the machine's, or its container's share; None where it isn't known."""
+    found = []
+    with suppress(AttributeError, OSError, ValueError):  # not every system has sysconf, or these names in it
+        found.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    for path in CONTROL_GROUPS:
+        with suppress(OSError, ValueError):  # "max" stands for no limit
+            found.append(int(path.read_text()))
+    return min(found, default=None)
