@@ -25,7 +25,7 @@ from .ema import ExponentialMovingAverage
 from .initial import compile_transforms, fitting_schedule, initial_model, load_initial_weights
 from .log import TrainingLog
 from .objective import RateDistortion, rate_distortion
-from .optimizers import create_optimizer
+from .optimizers import create_optimizer, set_learning_rate
 from .samples import Batch, StageSamples, stage_batches
 from .schedule import Stage
 from .validation import validate
@@ -203,8 +203,7 @@ class Trainer:
         return rate_distortion(output.x_hat, output.bits, frames, lmbda, stage)
 
     def _update(self, learning_rate: float) -> None:
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate
+        set_learning_rate(self.optimizer, learning_rate)
         self.optimizer.step()
         self.ema.update(self.model)
         self.skipped_in_a_row = 0

@@ -16,6 +16,9 @@ from .schedule import Stage
 #: 0.0483).
 MS_SSIM_LAMBDA_RATIO = 1285.0
 
+#: Where a balanced loss weighs a sample by one: about the middle of the scale of qualities.
+BALANCED_LAMBDA = 0.03
+
 
 def quality_of_lambda(lmbda: float) -> float:
     """The quality whose lambda this is; the nearest end of the scale where it lies beyond."""
@@ -51,4 +54,5 @@ def rate_distortion(x_hat: Tensor, bits: Tensor, frames: Tensor, lmbda: Tensor, 
         distortion = distortion + stage.perceptual * lmbda[:, None] * 255**2 * NLPD_RATIO * distance.view_as(mse)
     if stage.frame_weights:
         distortion = distortion * torch.tensor(stage.frame_weights, device=distortion.device)
-    return RateDistortion((distortion + bpp).mean(), bpp.detach(), mse.detach())
+    weight = (lmbda / BALANCED_LAMBDA) ** -stage.balance
+    return RateDistortion((weight[:, None] * (distortion + bpp)).mean(), bpp.detach(), mse.detach())

@@ -27,6 +27,9 @@ class Stage:
     its lambda follows from it; with a number, every sample has this lambda and the quality that belongs to
     it.
 
+    `balance` weights each sample by (lambda / 0.03) ** -balance: at 0.5 all qualities count about alike, since the
+    cost of a good model grows with the root of lambda; at 0 the highest count most.
+
     `perceptual` adds that many times the normalised Laplacian pyramid distance to the distortion, at 1 about as
     much as the mean squared error weighs (see `vcodec.training.perceptual`).
 
@@ -54,6 +57,7 @@ class Stage:
     quality: tuple[float, float] = (0.0, 63.0)
     lmbda: float | None = None
     distortion: Literal["mse", "ms-ssim"] = "mse"
+    balance: float = 0.0
     perceptual: float = 0.0
     frame_weights: tuple[float, ...] = ()
     reverse: bool = False
@@ -111,6 +115,8 @@ def _problems(stage: Stage) -> Iterator[str]:
         yield "learning_rate must be positive, warmup_steps and final_learning_rate not negative"
     if stage.perceptual < 0:
         yield f"perceptual is {stage.perceptual!r}, a negative weight"
+    if not 0 <= stage.balance <= 1:
+        yield f"balance is {stage.balance!r}, not within 0 to 1"
     if not 0 < stage.smallest_scale <= 1 or not 0 <= stage.stills <= 1:
         yield "smallest_scale lies in (0, 1], stills in [0, 1]"
     if stage.distortion == "ms-ssim" and min(stage.crop) <= 160:
