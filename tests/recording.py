@@ -12,6 +12,7 @@ from vcodec.codec import Decoder
 from vcodec.entropy import coders
 from vcodec.entropy.gaussian import level_position
 from vcodec.models import ImageModel
+from vcodec.models.model import Reference
 from vcodec.video import VideoFormat
 
 
@@ -22,7 +23,7 @@ class RecordingDecoder(coders.SymbolDecoder):
         super().__init__(data)
         self.symbols: list[np.ndarray] = []
         self.levels: list[np.ndarray] = []
-        self.encoder = coders.SymbolEncoder()
+        self.encoder = coders.SymbolEncoder(rdoq=0)  # symbols as they are
 
     def code_factorized(self, prior, z, shape, bank):
         z_hat = super().code_factorized(prior, z, shape, bank)
@@ -56,6 +57,15 @@ def checksum(symbols: list[np.ndarray]) -> int:
     return zlib.crc32(b"".join(s.tobytes() for s in symbols))
 
 
-def perturbed(reference: torch.Tensor, size: float) -> torch.Tensor:
+def perturbed(reference: Reference, size: float) -> Reference:
+    """The same reference with noise on everything that may differ between machines: the picture and the latents."""
     generator = torch.Generator().manual_seed(0)
-    return (reference + size * torch.randn(reference.shape, generator=generator)).clamp(0, 1)
+
+    def noisy(x: torch.Tensor) -> torch.Tensor:
+        return x + size * torch.randn(x.shape, generator=generator)
+
+    motion, residual = (
+        latents and latents._replace(y_hat=noisy(latents.y_hat), exact=noisy(latents.exact))
+        for latents in (reference.motion, reference.residual)
+    )
+    return Reference(noisy(reference.picture).clamp(0, 1), motion, residual)

@@ -15,7 +15,7 @@ from vcodec.codec import Decoder, Encoder, coding_model
 from vcodec.entropy.coders import SymbolDecoder, SymbolEncoder
 from vcodec.errors import VcodecError
 from vcodec.models import create_model
-from vcodec.models.model import SKIP_FLOW, SKIP_RESIDUAL
+from vcodec.models.model import SKIP_FLOW, SKIP_RESIDUAL, Reference
 from vcodec.video import Frame, VideoFormat
 
 FORMAT = VideoFormat(46, 38)
@@ -101,7 +101,7 @@ def test_estimated_bits_are_those_of_the_real_stream(tiny_model):
         estimated = tiny_model(x[None], quality).bits[0].tolist()
         iframe, pframe = SymbolEncoder(), SymbolEncoder()
         reference = model.code_iframe(iframe, x[:1], (1, 48, 48), quality)
-        model.code_pframe(pframe, x[1:], reference, quality)
+        model.code_pframe(pframe, x[1:], Reference(reference), quality)
     assert 8 * len(iframe.finish()) == pytest.approx(estimated[0], rel=0.01, abs=40)
     assert 8 * len(pframe.finish()) == pytest.approx(estimated[1], rel=0.01, abs=40)
 
@@ -109,18 +109,19 @@ def test_estimated_bits_are_those_of_the_real_stream(tiny_model):
 @pytest.mark.parametrize("skip", [0, SKIP_FLOW, SKIP_RESIDUAL, SKIP_FLOW | SKIP_RESIDUAL])
 def test_what_is_skipped_is_not_coded(tiny_model, skip):
     model, quality = coding_model(tiny_model), torch.tensor([40.0])
-    x, reference = torch.rand(1, 3, 38, 46), torch.rand(1, 3, 38, 46)
+    x, reference = torch.rand(1, 3, 38, 46), Reference(torch.rand(1, 3, 38, 46))
     with torch.inference_mode():
         encoder = SymbolEncoder()
-        x_hat, motion = model.code_pframe(encoder, x, reference, quality, skip)
+        coded, motion = model.code_pframe(encoder, x, reference, quality, skip)
         decoder = SymbolDecoder(encoder.finish())
         decoded, _ = model.code_pframe(decoder, None, reference, quality, skip)
         decoder.finish()
-    assert torch.equal(decoded, x_hat)
+    x_hat = coded.picture
+    assert torch.equal(decoded.picture, x_hat)
     assert motion.flow.any() != bool(skip & SKIP_FLOW)
     assert torch.equal(x_hat, motion.prediction.clamp(0, 1)) == bool(skip & SKIP_RESIDUAL)
     if skip == SKIP_FLOW | SKIP_RESIDUAL:
-        assert torch.equal(x_hat, reference)
+        assert torch.equal(x_hat, reference.picture)
 
 
 def test_a_still_picture_costs_no_byte(tiny_model):

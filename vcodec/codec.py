@@ -19,7 +19,7 @@ from .bitstream import Damage, Packet
 from .entropy.coders import SymbolDecoder, SymbolEncoder
 from .errors import VcodecError
 from .models import ImageModel, VideoModel, lambda_of_quality
-from .models.model import SKIP_FLOW, SKIP_RESIDUAL
+from .models.model import SKIP_FLOW, SKIP_RESIDUAL, Reference
 from .video import Frame, VideoFormat, from_rgb, to_rgb
 
 SKIP_ALL = SKIP_FLOW | SKIP_RESIDUAL
@@ -41,13 +41,13 @@ class Encoder:
         self.model = coding_model(model, device)
         self._device = torch.device(device)
         self._since_iframe = 0
-        self._reference: Tensor | None = None
+        self._reference: Reference | None = None
 
     @property
     def reconstruction(self) -> Frame:
         """The last frame as a decoder will show it."""
         assert self._reference is not None, "no frame was encoded yet"
-        return from_rgb(_to_picture(self._reference), self.format, self._pts)
+        return from_rgb(_to_picture(self._reference.picture), self.format, self._pts)
 
     def encode(self, frame: Frame, *, force_iframe: bool = False) -> Packet:
         """The packet of the next frame."""
@@ -65,7 +65,7 @@ class Encoder:
 
     def _encode_iframe(self, x: Tensor, pts: int) -> Packet:
         coder = SymbolEncoder()
-        self._reference = self.model.code_iframe(coder, x, (1, *x.shape[-2:]), self._quality())
+        self._reference = Reference(self.model.code_iframe(coder, x, (1, *x.shape[-2:]), self._quality()))
         self._since_iframe = 0
         return Packet("I", self.quality, pts, coder.finish())
 
@@ -75,18 +75,18 @@ class Encoder:
         assert self._reference is not None
         reference, weight = self._reference, lambda_of_quality(float(self.quality)) * 255**2 * x[0, 0].numel()
 
-        def cost(x_hat: Tensor, payload: bytes) -> float:
-            return weight * float((x_hat - x).square().mean()) + 8 * len(payload)
+        def candidate(coded: Reference, payload: bytes, skip: int) -> tuple[float, Reference, bytes, int]:
+            return weight * float((coded.picture - x).square().mean()) + 8 * len(payload), coded, payload, skip
 
         coder = SymbolEncoder()
-        x_hat, motion = self.model.code_pframe(coder, x, reference, self._quality())
-        best = (cost(x_hat, payload := coder.finish()), payload, x_hat, 0)
-        if cost(motion.prediction.clamp(0, 1), b"") < best[0]:
+        coded, motion = self.model.code_pframe(coder, x, reference, self._quality())
+        candidates = [candidate(coded, coder.finish(), 0), candidate(reference.repeated(), b"", SKIP_ALL)]
+        unpaid = candidate(Reference(motion.prediction.clamp(0, 1)), b"", SKIP_RESIDUAL)
+        if unpaid[0] < candidates[0][0]:
             coder = SymbolEncoder()
-            x_hat, _ = self.model.code_pframe(coder, x, reference, self._quality(), SKIP_RESIDUAL)
-            best = min(best, (cost(x_hat, payload := coder.finish()), payload, x_hat, SKIP_RESIDUAL), key=_first)
-        best = min(best, (cost(reference, b""), b"", reference, SKIP_ALL), key=_first)
-        _, payload, self._reference, skip = best
+            coded, _ = self.model.code_pframe(coder, x, reference, self._quality(), SKIP_RESIDUAL)
+            candidates.append(candidate(coded, coder.finish(), SKIP_RESIDUAL))
+        _, self._reference, payload, skip = min(candidates, key=_first)
         return Packet("P", self.quality, pts, payload, skip)
 
     def _quality(self) -> Tensor:
@@ -103,7 +103,7 @@ class Decoder:
                  arithmetic: str = "fp32"):  # fmt: skip
         self.model, self.format, self.arithmetic = coding_model(model, device), format, arithmetic
         self._device = torch.device(device)
-        self._reference: Tensor | None = None
+        self._reference: Reference | None = None
 
     def decode(self, packet: Packet) -> Frame:
         """The frame of the next packet. Raises VcodecError when the payload is damaged or an I-frame is missing."""
@@ -112,11 +112,11 @@ class Decoder:
         with coding_context(self._device, self.arithmetic):
             if packet.frame_type == "I":
                 shape = (1, self.format.height, self.format.width)
-                reference = self.model.code_iframe(coder, None, shape, quality)
+                reference = Reference(self.model.code_iframe(coder, None, shape, quality))
             elif self._reference is None:
                 raise VcodecError("a P-frame comes before any I-frame: decoding can start at an I-frame only")
             elif packet.skip == SKIP_ALL:
-                reference = self._reference
+                reference = self._reference.repeated()
             elif isinstance(self.model, VideoModel):
                 reference, _ = self.model.code_pframe(coder, None, self._reference, quality, packet.skip)
             else:
@@ -129,7 +129,7 @@ class Decoder:
         """The last good picture once more (grey if there is none), for a frame that is lost."""
         if self._reference is None:
             return _grey(self.format, pts)
-        return from_rgb(_to_picture(self._reference), self.format, pts)
+        return from_rgb(_to_picture(self._reference.picture), self.format, pts)
 
     def forget(self) -> None:
         """Drops the reference: the next packet has to be an I-frame."""

@@ -8,9 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vcodec.entropy.coders import GUARD, RateEstimator, SymbolDecoder, SymbolEncoder
+from vcodec.entropy.coders import GUARD, RateEstimator, SymbolDecoder, SymbolEncoder, rdo_quantize
 from vcodec.entropy.factorized import FactorizedPrior
-from vcodec.entropy.gaussian import LOG_SCALE_MIN, LOG_SCALE_STEP
+from vcodec.entropy.gaussian import LOG_SCALE_MIN, LOG_SCALE_STEP, gaussian_bits
 from vcodec.errors import VcodecError
 
 SHAPE = (1, 6, 9, 7)
@@ -110,7 +110,7 @@ def test_training_rounds_straight_through_and_the_noise_belongs_to_the_sample():
 
     def estimate(samples: slice) -> tuple[torch.Tensor, torch.Tensor]:
         generators = [torch.Generator().manual_seed(seed) for seed in (7, 8)][samples]
-        coder = RateEstimator(len(generators), training=True, generators=generators)
+        coder = RateEstimator(len(generators), training=True, generators=generators, rdoq=0)
         y_hat, _ = coder.code_gaussian(y[samples], means[samples], log_scales[samples])
         return y_hat, coder.bits
 
@@ -120,6 +120,22 @@ def test_training_rounds_straight_through_and_the_noise_belongs_to_the_sample():
     assert torch.equal(gradient, torch.ones_like(y))
     alone = torch.cat([estimate(slice(0, 1))[1], estimate(slice(1, 2))[1]])
     assert torch.allclose(bits, alone)
+
+
+@pytest.mark.parametrize("price", [4.0, 8.66, 30.0])
+def test_optimised_quantisation_is_the_best_of_nearest_and_next_lower(price):
+    y, means, log_scales = latents(3)
+    residuals = (y - means).double()
+    chosen = rdo_quantize(residuals, log_scales.double(), price)
+    nearest = residuals.round()
+
+    def cost(symbols: torch.Tensor) -> torch.Tensor:
+        return price * (residuals - symbols).square() + gaussian_bits(symbols, log_scales.double())
+
+    lower = nearest - nearest.sign()
+    assert torch.allclose(cost(chosen), torch.minimum(cost(nearest), cost(lower)))
+    assert (chosen != nearest).any()
+    assert torch.equal(rdo_quantize(residuals, log_scales, 0.0), nearest)
 
 
 @settings(max_examples=40)

@@ -7,7 +7,7 @@ from ..layers.attention import WindowAttentionGate, start_at_zero
 from ..layers.transform import Synthesis
 from .coders import EntropyCoder
 from .config import ContextConfig, EntropyConfig
-from .hyperprior import EntropyModel, run
+from .hyperprior import CodedLatents, EntropyModel, run
 
 
 class ChannelwiseHyperprior(EntropyModel):
@@ -45,7 +45,8 @@ class ChannelwiseHyperprior(EntropyModel):
         return [self.mean_synthesis, self.scale_synthesis, self.slices]
 
     def _code_latents(self, coder: EntropyCoder, y: Tensor | None, z_hat: Tensor, shape: tuple[int, ...],
-                      quality: Tensor, condition: Tensor | None) -> Tensor:  # fmt: skip
+                      quality: Tensor, condition: Tensor | None,
+                      previous: CodedLatents | None) -> CodedLatents:  # fmt: skip
         features = run(self.mean_synthesis, z_hat, shape), run(self.scale_synthesis, z_hat, shape)
         count = len(self.slices)
         base_log_scales = self._base_log_scales(quality).chunk(count, dim=1)
@@ -55,7 +56,7 @@ class ChannelwiseHyperprior(EntropyModel):
             assert isinstance(channel_slice, ChannelSlice)
             y_hat = channel_slice.code(coder, y_slice, *features, coded, base)
             coded.append(y_hat.to(features[0].dtype))
-        return torch.cat(coded, dim=1)
+        return CodedLatents(torch.cat(coded, dim=1))
 
 
 class ChannelSlice(nn.Module):

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from ..layers.transform import Synthesis
 from .coders import EntropyCoder
 from .config import EntropyConfig
-from .hyperprior import EntropyModel, run
+from .hyperprior import CodedLatents, EntropyModel, run
 
 
 class CheckerboardHyperprior(EntropyModel):
@@ -18,6 +18,8 @@ class CheckerboardHyperprior(EntropyModel):
 
         z_hat -> mean features  (+ condition) -> means 1,  with y_hat of pass 1   -> means 2   (float32)
         z_hat -> scale features               -> scales 1, with symbols of pass 1 -> scales 2  (float64 when coding)
+
+    A temporal model reads the frame before as well: its y_hat for the means, its symbols, being exact, for the scales.
     """
 
     def __init__(self, latents: int, config: EntropyConfig, levels: int = 0, condition_channels: int = 0,
@@ -25,28 +27,42 @@ class CheckerboardHyperprior(EntropyModel):
         super().__init__(latents, config, levels, condition_channels, log_scale_start)
         self.mean_synthesis = Synthesis(config.width, config.hyper)
         self.scale_synthesis = Synthesis(config.width, config.hyper)
-        self.mean_head = _PassHeads(latents, config, condition_channels)
-        self.scale_head = _PassHeads(latents, config, 0)
+        history = latents if config.temporal else 0
+        self.mean_head = _PassHeads(latents, config, condition_channels + history)
+        self.scale_head = _PassHeads(latents, config, history)
 
     def exact_modules(self) -> list[nn.Module]:
         return [self.scale_synthesis, self.scale_head]
 
     def _code_latents(self, coder: EntropyCoder, y: Tensor | None, z_hat: Tensor, shape: tuple[int, ...],
-                      quality: Tensor, condition: Tensor | None) -> Tensor:  # fmt: skip
+                      quality: Tensor, condition: Tensor | None,
+                      previous: CodedLatents | None) -> CodedLatents:  # fmt: skip
         first = first_pass_mask(shape, z_hat.device)
         mean_features = run(self.mean_synthesis, z_hat, shape)
         scale_features = run(self.scale_synthesis, z_hat, shape)
 
-        means, hidden = self.mean_head.first(mean_features, condition)
-        log_scales, _ = self.scale_head.first(scale_features, None)
+        past_means, past_scales = self._history(previous, mean_features, scale_features)
+        means, hidden = self.mean_head.first(mean_features, [condition, past_means])
+        log_scales, _ = self.scale_head.first(scale_features, [past_scales])
         log_scales = self._base_log_scales(quality) + log_scales
-        y_hat_first, symbols = coder.code_gaussian(y, means, log_scales, first)
+        y_hat_first, symbols_first = coder.code_gaussian(y, means, log_scales, first)
 
         means = means + self.mean_head.second(hidden, y_hat_first)
-        context = torch.log1p(symbols.abs()).to(log_scales.dtype)
-        log_scales = log_scales + self.scale_head.second(scale_features, context)
-        y_hat_second, _ = coder.code_gaussian(y, means, log_scales, ~first)
-        return y_hat_first + y_hat_second
+        log_scales = log_scales + self.scale_head.second(scale_features, _magnitude(symbols_first, log_scales))
+        y_hat_second, symbols_second = coder.code_gaussian(y, means, log_scales, ~first)
+        return CodedLatents(y_hat_first + y_hat_second, symbols_first + symbols_second.to(symbols_first.dtype))
+
+    def _history(self, previous: CodedLatents | None, mean_features: Tensor,
+                 scale_features: Tensor) -> tuple[Tensor | None, Tensor | None]:  # fmt: skip
+        """What the frame before tells the means and the scales: nothing at all, or nothing yet, being zeros."""
+        if not self.config.temporal:
+            return None, None
+        if previous is None:
+            batch, _, height, width = mean_features.shape
+            nothing = mean_features.new_zeros(batch, self.latents, height, width)
+            return nothing, nothing.to(scale_features.dtype)
+        assert previous.symbols is not None
+        return torch.asinh(previous.y_hat).to(mean_features.dtype), _magnitude(previous.symbols, scale_features)
 
 
 class _PassHeads(nn.Module):
@@ -66,15 +82,19 @@ class _PassHeads(nn.Module):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
 
-    def first(self, features: Tensor, condition: Tensor | None) -> tuple[Tensor, Tensor]:
-        if condition is not None:
-            features = torch.cat([features, condition.to(features.dtype)], dim=1)
-        hidden = F.leaky_relu(self.join(features), 0.1)
+    def first(self, features: Tensor, conditions: list[Tensor | None]) -> tuple[Tensor, Tensor]:
+        given = [condition.to(features.dtype) for condition in conditions if condition is not None]
+        hidden = F.leaky_relu(self.join(torch.cat([features, *given], dim=1)), 0.1)
         return self.first_out(hidden), hidden
 
     def second(self, hidden: Tensor, context: Tensor) -> Tensor:
         joined = torch.cat([hidden, self.context(context)], dim=1)
         return self.second_out(F.leaky_relu(self.second_hidden(F.leaky_relu(joined, 0.1)), 0.1))
+
+
+def _magnitude(symbols: Tensor, like: Tensor) -> Tensor:
+    """log(1 + |symbols|) in the precision of `like`: exact symbols stay exact enough for scales in float64."""
+    return torch.log1p(symbols.abs().to(like.dtype))
 
 
 def first_pass_mask(shape: tuple[int, ...], device: torch.device) -> Tensor:

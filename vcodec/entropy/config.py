@@ -38,6 +38,7 @@ class EntropyConfig:
     """model: a name of ENTROPY_MODELS. hyper: the hyper transforms' sizes, the last width being that of z.
 
     width: features of the context networks. context_width: of what they read of the first pass (0: the same).
+    temporal: whether the latents of the frame before inform the means, and their symbols the scales ("checkerboard").
     step, span: the quantisation step where quality is lowest, and how many times finer it starts at the highest
     (variable-rate models only). context: the networks of the channel-wise models.
     """
@@ -46,6 +47,7 @@ class EntropyConfig:
     hyper: TransformConfig = field(default_factory=_ssf_hyper)
     width: int = 96
     context_width: int = 0
+    temporal: bool = False
     step: float = 0.35
     span: float = 16.0
     context: ContextConfig = field(default_factory=ContextConfig)

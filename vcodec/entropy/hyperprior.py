@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 
@@ -10,6 +12,13 @@ from ..layers.transform import Analysis, Synthesis, full_precision
 from .coders import EntropyCoder
 from .config import EntropyConfig
 from .factorized import FactorizedPrior
+
+
+class CodedLatents(NamedTuple):
+    """y_hat (batch, latents, H, W), and the integer symbols it was coded with where the model keeps them."""
+
+    y_hat: Tensor
+    symbols: Tensor | None = None
 
 
 class EntropyModel(nn.Module):
@@ -34,14 +43,18 @@ class EntropyModel(nn.Module):
         self.log_scale_table = nn.Parameter(log_scale_start.clone())
 
     def code(self, coder: EntropyCoder, y: Tensor | None, shape: tuple[int, ...], quality: Tensor,
-             condition: Tensor | None = None) -> Tensor:  # fmt: skip
-        """y_hat of the given shape (batch, latents, H, W); y is None when decoding."""
+             condition: Tensor | None = None, previous: CodedLatents | None = None) -> CodedLatents:  # fmt: skip
+        """y_hat of the given shape (batch, latents, H, W); y is None when decoding.
+
+        previous: the latents of the frame before, for a temporal model; None where there are none.
+        """
         with full_precision(quality):
             z_hat = self._code_hyper_latents(coder, y, shape, quality)
-            return self._code_latents(coder, y, z_hat, shape, quality, condition)
+            return self._code_latents(coder, y, z_hat, shape, quality, condition, previous)
 
     def _code_latents(self, coder: EntropyCoder, y: Tensor | None, z_hat: Tensor, shape: tuple[int, ...],
-                      quality: Tensor, condition: Tensor | None) -> Tensor:  # fmt: skip
+                      quality: Tensor, condition: Tensor | None,
+                      previous: CodedLatents | None) -> CodedLatents:  # fmt: skip
         raise NotImplementedError
 
     def exact_modules(self) -> list[nn.Module]:
@@ -87,12 +100,13 @@ class MeanScaleHyperprior(EntropyModel):
         return [self.scale_synthesis]
 
     def _code_latents(self, coder: EntropyCoder, y: Tensor | None, z_hat: Tensor, shape: tuple[int, ...],
-                      quality: Tensor, condition: Tensor | None) -> Tensor:  # fmt: skip
+                      quality: Tensor, condition: Tensor | None,
+                      previous: CodedLatents | None) -> CodedLatents:  # fmt: skip
         means = run(self.mean_synthesis, z_hat, shape)
         if self.condition_means is not None and condition is not None:
             means = means + self.condition_means(condition.float())
         log_scales = self._base_log_scales(quality) + run(self.scale_synthesis, z_hat, shape)
-        return coder.code_gaussian(y, means, log_scales)[0]
+        return CodedLatents(*coder.code_gaussian(y, means, log_scales))
 
 
 def run(module: nn.Module, x: Tensor, shape: tuple[int, ...] | None = None) -> Tensor:

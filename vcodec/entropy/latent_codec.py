@@ -1,5 +1,7 @@
 """Latents to y_hat through a coder: the gain of the quality level around an entropy model."""
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 
@@ -8,7 +10,7 @@ from .channelwise import ChannelwiseHyperprior
 from .checkerboard import CheckerboardHyperprior
 from .coders import EntropyCoder
 from .config import EntropyConfig
-from .hyperprior import EntropyModel, MeanScaleHyperprior
+from .hyperprior import CodedLatents, EntropyModel, MeanScaleHyperprior
 from .mambaic import ContextHyperprior
 
 ENTROPY_MODELS: dict[str, type[EntropyModel]] = {
@@ -39,17 +41,26 @@ class LatentCodec(nn.Module):
         self.model = ENTROPY_MODELS[config.model](latents, config, levels, condition_channels, start)
 
     def code(self, coder: EntropyCoder, y: Tensor | None, shape: tuple[int, ...], quality: Tensor,
-             condition: Tensor | None = None) -> Tensor:  # fmt: skip
-        """y_hat of the given shape (batch, latents, H, W) from y, or from the coder's symbols when y is None."""
-        return self.code_with_exact(coder, y, shape, quality, condition)[0]
+             condition: Tensor | None = None, previous: "Latents | None" = None) -> "Latents":  # fmt: skip
+        """The latents of the given shape (batch, latents, H, W) from y, or from the coder's symbols when y is None.
 
-    def code_with_exact(self, coder: EntropyCoder, y: Tensor | None, shape: tuple[int, ...], quality: Tensor,
-                        condition: Tensor | None = None) -> tuple[Tensor, Tensor]:  # fmt: skip
-        """y_hat as `code` gives it, and as the entropy model does: exact when coding, where its means are."""
+        condition, previous: see EntropyModel.code; previous may have been coded at another quality.
+        """
         if self.gain is None:
-            exact = self.model.code(coder, y, shape, quality, condition)
-            return exact.float(), exact
+            before = CodedLatents(previous.y_hat, previous.symbols) if previous is not None else None
+            coded = self.model.code(coder, y, shape, quality, condition, before)
+            return Latents(coded.y_hat.float(), coded.y_hat, coded.symbols)
         gain, inverse = self.gain(quality)
         scaled = y.float() * gain if y is not None else None
-        exact = self.model.code(coder, scaled, shape, quality, condition)
-        return exact.float() * inverse, exact
+        before = CodedLatents(previous.y_hat * gain, previous.symbols) if previous is not None else None
+        coded = self.model.code(coder, scaled, shape, quality, condition, before)
+        return Latents(coded.y_hat.float() * inverse, coded.y_hat, coded.symbols)
+
+
+class Latents(NamedTuple):
+    """What a latent codec gives: y_hat (batch, latents, H, W); the same as the entropy model made it, before the gain
+    is taken back and exact where its means are; and its integer symbols, where the entropy model keeps them."""
+
+    y_hat: Tensor
+    exact: Tensor
+    symbols: Tensor | None = None

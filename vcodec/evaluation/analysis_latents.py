@@ -36,7 +36,7 @@ def record_latents(codec: ImageCodec, x: Tensor, quality: float) -> Latents:
     level = torch.full((1,), float(quality), device=x.device)
     y = codec.analysis(pad_to_multiple(x - 0.5, codec.stride), level)
     recorder = LatentRecorder()
-    y_hat = codec.latent_codec.code(recorder, y, tuple(y.shape), level)
+    y_hat = codec.latent_codec.code(recorder, y, tuple(y.shape), level).y_hat
     return Latents(y.float(), y_hat, recorder.normalized(), recorder.z[0], float(recorder.bits))
 
 

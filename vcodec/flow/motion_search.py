@@ -11,56 +11,79 @@ from torch import Tensor
 
 from .warp import sample, sampling_grid
 
+STEP_PRICE, SHIFT_PRICE = 0.2, 0.02  # of moving by a pixel, and of the square of a small shift
+
 
 @torch.no_grad()
-def motion_search(x: Tensor, reference: Tensor, levels: int = 5, radius: int = 2) -> Tensor:
+def motion_search(x: Tensor, reference: Tensor, lmbda: Tensor, levels: int = 5, radius: int = 2) -> Tensor:
     """Displacements (batch, 2, H/4, W/4), in pixels of the full picture, that bring the reference onto x.
 
-    x, reference: (batch, 3, H, W) in [0, 1], H and W multiples of 4. levels: pyramid levels, each refining the one
-    above by up to `radius` pixels of its own (the finest by one) and to a fraction of a pixel.
+    x, reference: (batch, 3, H, W) in [0, 1], H and W multiples of 4. lmbda (batch,): the price of distortion; where it
+    is low, motion is smooth and stays where it is in doubt. levels: pyramid levels down from half the size, each
+    refining the one above by up to `radius` pixels of its own.
     """
+    price = 1 / (lmbda.to(x.dtype).view(-1, 1, 1, 1) * 255**2)
     current, past = _luma(x), _luma(reference)
     pyramid = [(current, past)]
-    while len(pyramid) < levels and min(current.shape[-2:]) >= 8:
-        current, past = (F.avg_pool2d(p, 2, ceil_mode=True, count_include_pad=False) for p in (current, past))
-        pyramid.append((current, past))
-    flow = torch.zeros(x.shape[0], 2, *current.shape[-2:], device=x.device)
-    for current, past in reversed(pyramid[1:]):
-        flow = _enlarge(flow, current.shape[-2:])
-        flow = _smooth(flow + _refine(current, past, flow, radius))
-    current, past = pyramid[0]
-    flow = _enlarge(flow, current.shape[-2:])
-    return F.avg_pool2d(flow + _refine(current, past, flow, 1), 4)
+    while len(pyramid) < levels and min(pyramid[-1][0].shape[-2:]) >= 8:
+        halves = [F.avg_pool2d(p, 2, ceil_mode=True, count_include_pad=False) for p in pyramid[-1]]
+        pyramid.append((halves[0], halves[1]))
+    flow = torch.zeros(x.shape[0], 2, *pyramid[-1][0].shape[-2:], device=x.device)
+    for smaller, smaller_past in reversed(pyramid[1:]):
+        flow = _enlarge(flow, smaller.shape[-2:])
+        flow = _smooth(flow + _best_shift(smaller, smaller_past, flow, radius, STEP_PRICE * price))
+    flow = 2 * F.avg_pool2d(flow, 2) if len(pyramid) > 1 else F.avg_pool2d(_enlarge(flow, x.shape[-2:]), 4)
+    flow = _best_neighbour(current, past, flow)
+    for _ in range(3):
+        flow = flow + _small_shift(current, past, flow, SHIFT_PRICE * price)
+    return _smooth(flow)
 
 
-def _refine(current: Tensor, past: Tensor, flow: Tensor, radius: int) -> Tensor:
-    """The offset within +-radius of each position whose neighbourhood matches best, to a fraction of a pixel."""
-    warped = sample(past, sampling_grid(flow))
+def _best_shift(current: Tensor, past: Tensor, flow: Tensor, radius: int, price: Tensor) -> Tensor:
+    """The whole-pixel offset within +-radius of each position whose neighbourhood of 5x5 matches best."""
     height, width = current.shape[-2:]
-    padded = F.pad(warped, (radius,) * 4, mode="replicate")[:, 0]
+    padded = F.pad(sample(past, sampling_grid(flow)), (radius,) * 4, mode="replicate")[:, 0]
     side = 2 * radius + 1
     shifted = padded.unfold(1, height, 1).unfold(2, width, 1).flatten(1, 2)  # batch, side * side, H, W
-    costs = (shifted - current).square_()
-    for window, padding in (((1, 5), (0, 2)), ((5, 1), (2, 0))):
-        costs = F.avg_pool2d(costs, window, stride=1, padding=padding, count_include_pad=False)
+    costs = _box(_box((shifted - current).square_(), (1, 5)), (5, 1))
     rows = torch.arange(side * side, device=costs.device) // side - radius
     columns = torch.arange(side * side, device=costs.device) % side - radius
-    # staying is a little cheaper than moving: flat regions keep what the level above found
-    costs += 1e-4 * (rows.abs() + columns.abs()).view(1, -1, 1, 1)
-    best = costs.argmin(dim=1, keepdim=True)
-    x = columns[best] + _parabola(costs, best, columns[best], 1, radius)
-    y = rows[best] + _parabola(costs, best, rows[best], side, radius)
-    return torch.cat([x, y], dim=1)
+    best = (costs + price * (rows.abs() + columns.abs()).view(1, -1, 1, 1)).argmin(dim=1, keepdim=True)
+    return torch.cat([columns[best], rows[best]], dim=1).to(flow.dtype)
 
 
-def _parabola(costs: Tensor, best: Tensor, offset: Tensor, step: int, radius: int) -> Tensor:
-    """Where a parabola through the best cost and its two neighbours is least, within half a step."""
-    inside = offset.abs() < radius
-    lower = costs.gather(1, (best - step * inside).clamp_min(0))
-    upper = costs.gather(1, (best + step * inside).clamp_max(costs.shape[1] - 1))
-    middle = costs.gather(1, best)
-    curvature = (lower - 2 * middle + upper).clamp_min(1e-6)
-    return torch.where(inside, 0.5 * (lower - upper) / curvature, 0.0).clamp(-0.5, 0.5)
+def _best_neighbour(current: Tensor, past: Tensor, flow: Tensor) -> Tensor:
+    """For each cell of 4x4 pixels the best of its own motion, its four neighbours' and none."""
+    padded = F.pad(flow, (1, 1, 1, 1), mode="replicate")
+    height, width = flow.shape[-2:]
+    places = ((1, 1), (0, 1), (2, 1), (1, 0), (1, 2))
+    choices = [padded[:, :, i : i + height, j : j + width] for i, j in places] + [torch.zeros_like(flow)]
+    costs = []
+    for choice in choices:
+        warped = sample(past, sampling_grid(F.interpolate(choice, scale_factor=4.0, mode="nearest")))
+        costs.append(_box(F.avg_pool2d((warped - current).square(), 4), (3, 3)))
+    best = torch.cat(costs, dim=1).argmin(dim=1)[:, None, None].expand(-1, 1, 2, -1, -1)
+    return torch.stack(choices, dim=1).gather(1, best)[:, 0]
+
+
+def _small_shift(current: Tensor, past: Tensor, flow: Tensor, price: Tensor) -> Tensor:
+    """A step of Lucas and Kanade over 3x3 cells of 4x4 pixels: at most a pixel, less where `price` outweighs it."""
+    warped = sample(past, sampling_grid(F.interpolate(flow, scale_factor=4.0, mode="bilinear")))
+    padded = F.pad(warped, (1, 1, 1, 1), mode="replicate")
+    x = 0.5 * (padded[:, :, 1:-1, 2:] - padded[:, :, 1:-1, :-2])
+    y = 0.5 * (padded[:, :, 2:, 1:-1] - padded[:, :, :-2, 1:-1])
+    error = current - warped
+    products = torch.cat([x * x, x * y, y * y, x * error, y * error], dim=1)
+    xx, xy, yy, xe, ye = _box(F.avg_pool2d(products, 4), (3, 3)).unbind(1)
+    xx, yy = xx + price[:, 0], yy + price[:, 0]
+    shift = torch.stack([yy * xe - xy * ye, xx * ye - xy * xe], dim=1)
+    return (shift / (xx * yy - xy * xy)[:, None]).clamp(-1, 1)
+
+
+def _box(x: Tensor, window: tuple[int, int]) -> Tensor:
+    """The mean over a window around each position, at the border over what is inside."""
+    padding = (window[0] // 2, window[1] // 2)
+    return F.avg_pool2d(x, window, stride=1, padding=padding, count_include_pad=False)
 
 
 def _smooth(flow: Tensor) -> Tensor:

@@ -7,9 +7,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..entropy.coders import EntropyCoder
-from ..entropy.latent_codec import LatentCodec
+from ..entropy.latent_codec import LatentCodec, Latents
 from ..iframe.image_codec import pad_to_multiple
 from ..layers.dct import dct_deviations
+from ..layers.rate import lambda_of_quality
 from ..layers.transform import Analysis, Synthesis, full_precision
 from .config import FlowConfig
 from .motion_search import motion_search
@@ -23,7 +24,7 @@ class Motion(NamedTuple):
 
     prediction: Tensor
     flow: Tensor
-    latents: Tensor
+    latents: Latents
 
 
 class ScaleSpaceFlow(nn.Module):
@@ -46,20 +47,31 @@ class ScaleSpaceFlow(nn.Module):
         self.latent_codec = LatentCodec(transform.latents, config.entropy, levels, deviations)
         self.synthesis = Synthesis(3, transform, levels)
 
-    def code(self, coder: EntropyCoder, x: Tensor | None, reference: Tensor, quality: Tensor) -> Motion:
+    def code(self, coder: EntropyCoder, x: Tensor | None, reference: Tensor, quality: Tensor,
+             previous: Latents | None = None) -> Motion:  # fmt: skip
         """Codes the motion from the reference (batch, 3, H, W) to x, both in [0, 1]; x is None when decoding.
 
+        previous: the motion latents of the frame before, if it has any.
         Always in full precision: in bfloat16 a displacement of 20 pixels is off by up to a sixteenth of one.
         """
         with full_precision(reference):
-            return self._code(coder, x, reference, quality)
+            return self._code(coder, x, reference, quality, previous)
 
-    def _code(self, coder: EntropyCoder, x: Tensor | None, reference: Tensor, quality: Tensor) -> Motion:
+    def still(self, reference: Tensor) -> Motion:
+        """No motion at all: the reference is the prediction."""
+        batch, _, height, width = reference.shape
+        latents = reference.new_zeros(
+            batch, self.config.transform.latents, -(-height // self.stride), -(-width // self.stride)
+        )
+        return Motion(reference, torch.zeros_like(reference), Latents(latents, latents, latents))
+
+    def _code(self, coder: EntropyCoder, x: Tensor | None, reference: Tensor, quality: Tensor,
+              previous: Latents | None) -> Motion:  # fmt: skip
         batch, _, height, width = reference.shape
         shape = (batch, self.config.transform.latents, -(-height // self.stride), -(-width // self.stride))
         y = self._analyse(x, reference, quality) if x is not None else None
-        y_hat = self.latent_codec.code(coder, y, shape, quality)
-        field = self.synthesis(y_hat, quality).float()
+        latents = self.latent_codec.code(coder, y, shape, quality, previous=previous)
+        field = self.synthesis(latents.y_hat, quality).float()
         if self.config.resolution > 1:
             field = F.interpolate(field, scale_factor=float(self.config.resolution), mode="bilinear")
         flow = field[:, :, :height, :width]
@@ -70,7 +82,7 @@ class ScaleSpaceFlow(nn.Module):
             sigma=self.config.sigma,
             interpolation=self.config.interpolation,
         )
-        return Motion(prediction, flow, y_hat)
+        return Motion(prediction, flow, latents)
 
     def _analyse(self, x: Tensor, reference: Tensor, quality: Tensor) -> Tensor:
         x, reference = pad_to_multiple(x, self.stride), pad_to_multiple(reference, self.stride)
@@ -78,7 +90,7 @@ class ScaleSpaceFlow(nn.Module):
         if not self.config.search:
             pictures = [F.pixel_unshuffle(p - 0.5, factor) for p in (x, reference)]
             return self.analysis(torch.cat(pictures, dim=1), quality)
-        guess = motion_search(x, reference.detach())
+        guess = motion_search(x, reference.detach(), lambda_of_quality(quality))
         full = F.interpolate(guess, scale_factor=4.0, mode="bilinear")
         guess = F.avg_pool2d(full, factor) if factor != 4 else guess
         warped = F.grid_sample(reference, sampling_grid(full), padding_mode="border", align_corners=False)

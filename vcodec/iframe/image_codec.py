@@ -45,9 +45,9 @@ class ImageCodec(nn.Module):
             batch, self.config.transform.latents, -(-height // self.stride), -(-width // self.stride)
         )  # fmt: skip
         y = self.analysis(pad_to_multiple(x - 0.5, self.stride), quality) if x is not None else None
-        y_hat, exact = self.latent_codec.code_with_exact(coder, y, latent_shape, quality)
-        assignment = self._route(exact) if self.router is not None else None
-        x_hat = self.synthesis(y_hat, quality, assignment=assignment)[:, :, :height, :width].float() + 0.5
+        latents = self.latent_codec.code(coder, y, latent_shape, quality)
+        assignment = self._route(latents.exact) if self.router is not None else None
+        x_hat = self.synthesis(latents.y_hat, quality, assignment=assignment)[:, :, :height, :width].float() + 0.5
         return x_hat.clamp(0, 1)
 
     def _route(self, exact: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from ..entropy.coders import EntropyCoder, RateEstimator
 from ..entropy.factorized import FactorizedPrior
 from ..entropy.hyperprior import EntropyModel
+from ..entropy.latent_codec import Latents
 from ..flow import Motion, ScaleSpaceFlow
 from ..iframe import ImageCodec, ImageConfig
 from ..residual import ResidualCodec
@@ -23,6 +24,19 @@ class ModelOutput(NamedTuple):
     x_hat: Tensor
     bits: Tensor
     flow: Tensor | None
+
+
+class Reference(NamedTuple):
+    """What the next P-frame is coded from: the picture (batch, 3, H, W) that is shown, and the latents of its motion
+    and its residual (None after an I-frame or where the residual was left out)."""
+
+    picture: Tensor
+    motion: Latents | None = None
+    residual: Latents | None = None
+
+    def repeated(self) -> "Reference":
+        """The reference after a frame that shows the same picture again, without motion and residual."""
+        return Reference(self.picture)
 
 
 class ImageModel(nn.Module):
@@ -54,10 +68,13 @@ class ImageModel(nn.Module):
         """
         pictures, bits = [], []
         for x in frames.unbind(1):
-            coder = RateEstimator(len(x), training=self.training, generators=generators, device=x.device)
+            coder = self._estimator(x, generators)
             pictures.append(self.code_iframe(coder, x, (len(x), *x.shape[-2:]), quality))
             bits.append(coder.bits)
         return ModelOutput(torch.stack(pictures, 1), torch.stack(bits, 1), None)
+
+    def _estimator(self, x: Tensor, generators: Sequence[torch.Generator] | None) -> RateEstimator:
+        return RateEstimator(len(x), training=self.training, generators=generators, device=x.device)
 
     def image_parameters(self) -> list[nn.Parameter]:
         """The parameters of the I-frame codec."""
@@ -65,6 +82,10 @@ class ImageModel(nn.Module):
 
     def video_parameters(self) -> list[nn.Parameter]:
         """The parameters of the motion and residual paths: none."""
+        return []
+
+    def motion_parameters(self) -> list[nn.Parameter]:
+        """The parameters of the motion path: none."""
         return []
 
     def update(self) -> None:
@@ -109,49 +130,73 @@ class VideoModel(ImageModel):
         self.flow = ScaleSpaceFlow(config.flow, config.levels)
         self.residual = ResidualCodec(config.residual, config.flow.transform.latents, config.levels)
 
-    def code_pframe(self, coder: EntropyCoder, x: Tensor | None, reference: Tensor, quality: Tensor,
-                    skip: int = 0) -> tuple[Tensor, Motion]:  # fmt: skip
-        """x_hat (batch, 3, H, W), clamped to [0, 1], and the motion it came by.
+    def code_pframe(self, coder: EntropyCoder, x: Tensor | None, reference: Reference, quality: Tensor,
+                    skip: int = 0) -> tuple[Reference, Motion]:  # fmt: skip
+        """The coded frame, its picture clamped to [0, 1], and the motion it came by.
 
-        x: as in code_iframe; reference: the x_hat of the frame before; skip: SKIP_FLOW leaves the motion out (the
-        reference is the prediction), SKIP_RESIDUAL the residual.
+        x: as in code_iframe; reference: the frame before; skip: SKIP_FLOW leaves the motion out (the reference's
+        picture is the prediction), SKIP_RESIDUAL the residual.
         """
         if skip & SKIP_FLOW:
-            batch, _, height, width = reference.shape
-            stride = self.flow.stride
-            latents = reference.new_zeros(
-                batch, self.config.flow.transform.latents, -(-height // stride), -(-width // stride)
-            )
-            motion = Motion(reference, torch.zeros_like(reference), latents)
+            motion = self.flow.still(reference.picture)
         else:
-            motion = self.flow.code(coder, x, reference, quality)
+            motion = self.flow.code(coder, x, reference.picture, quality, reference.motion)
         if skip & SKIP_RESIDUAL:
-            return motion.prediction.clamp(0, 1), motion
-        residual = self.residual.code(coder, x, motion, quality)
-        return (motion.prediction + residual).clamp(0, 1), motion
+            return Reference(motion.prediction.clamp(0, 1), motion.latents), motion
+        residual, latents = self.residual.code(coder, x, motion, quality, reference.residual)
+        return Reference((motion.prediction + residual).clamp(0, 1), motion.latents, latents), motion
 
     def forward(self, frames: Tensor, quality: Tensor, *, generators: Sequence[torch.Generator] | None = None,
-                detach_reference: bool = False) -> ModelOutput:  # fmt: skip
+                detach_reference: bool = False, motion_only: bool = False) -> ModelOutput:  # fmt: skip
         """As ImageModel.forward, the first frame an I-frame and the others P-frames.
 
-        detach_reference: stop the gradient between frames.
+        detach_reference: stop the gradient between frames. motion_only: P-frames are their predictions, each from the
+        frame before coded as an I-frame.
         """
+        if motion_only:
+            return self._forward_motion(frames, quality, generators)
         pictures: list[Tensor] = []
         bits: list[Tensor] = []
         flows: list[Tensor] = []
+        reference = None
         for x in frames.unbind(1):
-            coder = RateEstimator(len(x), training=self.training, generators=generators, device=x.device)
-            if not pictures:
-                x_hat = self.code_iframe(coder, x, (len(x), *x.shape[-2:]), quality)
+            coder = self._estimator(x, generators)
+            if reference is None:
+                reference = Reference(self.code_iframe(coder, x, (len(x), *x.shape[-2:]), quality))
             else:
-                reference = pictures[-1].detach() if detach_reference else pictures[-1]
-                x_hat, motion = self.code_pframe(coder, x, reference, quality)
+                if detach_reference:
+                    reference = reference._replace(picture=reference.picture.detach())
+                reference, motion = self.code_pframe(coder, x, reference, quality)
                 flows.append(motion.flow)
-            pictures.append(x_hat)
+            pictures.append(reference.picture)
             bits.append(coder.bits)
         flow = torch.stack(flows, 1) if flows else None
         return ModelOutput(torch.stack(pictures, 1), torch.stack(bits, 1), flow)
 
+    def _forward_motion(
+        self, frames: Tensor, quality: Tensor, generators: Sequence[torch.Generator] | None
+    ) -> ModelOutput:
+        pictures, bits, flows, latents = [], [], [], None
+        past: Tensor | None = None
+        for x in frames.unbind(1):
+            if past is not None:
+                coder = self._estimator(x, generators)
+                motion = self.flow.code(coder, x, past, quality, latents)
+                latents = motion.latents
+                pictures.append(motion.prediction)
+                bits.append(coder.bits)
+                flows.append(motion.flow)
+            with torch.no_grad():
+                coder = self._estimator(x, generators)
+                past = self.code_iframe(coder, x, (len(x), *x.shape[-2:]), quality)
+            if not pictures:
+                pictures, bits = [past], [coder.bits]
+        return ModelOutput(torch.stack(pictures, 1), torch.stack(bits, 1), torch.stack(flows, 1))
+
     def video_parameters(self) -> list[nn.Parameter]:
         """The parameters of the motion and residual paths."""
         return [*self.flow.parameters(), *self.residual.parameters()]
+
+    def motion_parameters(self) -> list[nn.Parameter]:
+        """The parameters of the motion path."""
+        return list(self.flow.parameters())

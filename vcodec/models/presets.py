@@ -82,7 +82,10 @@ def _small_video(kind: str) -> VideoConfig:
         iframe=_small_image(kind),
         flow=FlowConfig(
             flow,
-            EntropyConfig(hyper=_small_hyper(64, 48), step=2.0, span=6.0),
+            EntropyConfig(
+                model="checkerboard", hyper=_small_hyper(64, 48), width=64, context_width=40, temporal=True,
+                step=2.0, span=6.0,
+            ),
             planes=2,
             sigma=0.0,
             resolution=4,
@@ -91,7 +94,9 @@ def _small_video(kind: str) -> VideoConfig:
         ),
         residual=ResidualConfig(
             residual,
-            EntropyConfig(model="checkerboard", hyper=_small_hyper(56, 64), width=80, context_width=40),
+            EntropyConfig(
+                model="checkerboard", hyper=_small_hyper(56, 64), width=80, context_width=40, temporal=True
+            ),
             conditional=True,
         ),
         levels=LEVELS,

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from ..entropy.coders import EntropyCoder
-from ..entropy.latent_codec import LatentCodec
+from ..entropy.latent_codec import LatentCodec, Latents
 from ..flow.scale_space_flow import Motion
 from ..iframe.image_codec import pad_to_multiple
 from ..layers.dct import dct_deviations
@@ -37,23 +37,28 @@ class ResidualCodec(nn.Module):
             self.latent_codec = LatentCodec(transform.latents, config.entropy, levels, deviations)
             self.synthesis = Synthesis(3, transform, levels, latent_channels=transform.latents + motion_latents)
 
-    def code(self, coder: EntropyCoder, x: Tensor | None, motion: Motion, quality: Tensor) -> Tensor:
-        """The coded residual (batch, 3, H, W) of x over motion.prediction; x is None when decoding."""
+    def code(self, coder: EntropyCoder, x: Tensor | None, motion: Motion, quality: Tensor,
+             previous: Latents | None = None) -> tuple[Tensor, Latents]:  # fmt: skip
+        """The coded residual (batch, 3, H, W) of x over motion.prediction, and its latents; x is None when decoding.
+
+        previous: the residual latents of the frame before, if it has any.
+        """
         batch, _, height, width = motion.prediction.shape
         shape = (batch, self.config.transform.latents, -(-height // self.stride), -(-width // self.stride))
         prediction = pad_to_multiple(motion.prediction, self.stride)
         residual = pad_to_multiple(x, self.stride) - prediction if x is not None else None
         if self.condition is None:
             y = self.analysis(residual, quality) if residual is not None else None
-            y_hat = self.latent_codec.code(coder, y, shape, quality)
-            joined = torch.cat([y_hat, motion.latents], dim=1)
-            return self.synthesis(joined, quality)[:, :, :height, :width].float()
-        features = self.condition(prediction - 0.5)
-        y = None
-        if residual is not None:
-            y = self.analysis(torch.cat([residual, prediction - 0.5], dim=1), quality)
-        y_hat = self.latent_codec.code(coder, y, shape, quality, features[0])
-        return self.synthesis(y_hat, quality, features)[:, :, :height, :width].float()
+            latents = self.latent_codec.code(coder, y, shape, quality, previous=previous)
+            decoded = self.synthesis(torch.cat([latents.y_hat, motion.latents.y_hat], dim=1), quality)
+        else:
+            features = self.condition(prediction - 0.5)
+            y = None
+            if residual is not None:
+                y = self.analysis(torch.cat([residual, prediction - 0.5], dim=1), quality)
+            latents = self.latent_codec.code(coder, y, shape, quality, features[0], previous)
+            decoded = self.synthesis(latents.y_hat, quality, features)
+        return decoded[:, :, :height, :width].float(), latents
 
 
 class _PredictionFeatures(nn.Module):

@@ -139,7 +139,8 @@ class Trainer:
         """The model as this stage trains it: the rest frozen, wrapped for a group."""
         self.model.train().requires_grad_(False)
         image, video = self.model.image_parameters(), self.model.video_parameters()
-        for parameter in {"image": image, "video": video, "all": [*image, *video]}[stage.train]:
+        parts = {"image": image, "video": video, "motion": self.model.motion_parameters(), "all": [*image, *video]}
+        for parameter in parts[stage.train]:
             parameter.requires_grad_(True)
         self.optimizer.zero_grad(set_to_none=True)
         network: nn.Module = self.model
@@ -197,6 +198,8 @@ class Trainer:
     ) -> RateDistortion:
         bf16 = self.config.precision == "bf16"
         options = {"detach_reference": True} if stage.detach_reference else {}
+        if stage.train == "motion":
+            options = {"motion_only": True}
         with torch.autocast(frames.device.type, torch.bfloat16, enabled=bf16):
             output = network(frames, quality, generators=generators, **options)
         lmbda = lambda_of_quality(quality) if stage.lmbda is None else torch.full_like(quality, stage.lmbda)

@@ -4,10 +4,11 @@ import math
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from pytorch_msssim import ms_ssim
 from torch import Tensor
 
-from ..models.rate import LAMBDA_MIN, OCTAVES, QUALITY_MAX
+from ..layers.rate import LAMBDA_MIN, OCTAVES, QUALITY_MAX
 from .perceptual import NLPD_RATIO, normalized_laplacian_distance
 from .schedule import Stage
 
@@ -15,6 +16,9 @@ from .schedule import Stage
 #: between the field's usual lambdas for MS-SSIM and for MSE at like rates (2.40 to 60.50 against 0.0018 to
 #: 0.0483).
 MS_SSIM_LAMBDA_RATIO = 1285.0
+
+#: lambda * 255^2 * MSE at which codecs leave an error as it is.
+UNCODED = 0.5
 
 #: Where a balanced loss weighs a sample by one: about the middle of the scale of qualities.
 BALANCED_LAMBDA = 0.03
@@ -24,6 +28,18 @@ def quality_of_lambda(lmbda: float) -> float:
     """The quality whose lambda this is; the nearest end of the scale where it lies beyond."""
     quality = math.log2(lmbda / LAMBDA_MIN) * QUALITY_MAX / OCTAVES
     return min(float(QUALITY_MAX), max(0.0, quality))
+
+
+def residual_cost(prediction: Tensor, x: Tensor, lmbda: Tensor) -> Tensor:
+    """About what it costs (batch,) to mend a prediction (batch, 3, H, W), in bits per pixel.
+
+    In each block of 8x8 the price of the error as long as it is not worth coding; from there on it grows with the
+    error's logarithm, as the rate of a Gaussian source does.
+    """
+    error = (prediction.float() - x.float()).square().mean(dim=1, keepdim=True)
+    price = lmbda.view(-1, 1, 1, 1) * 255**2 * F.avg_pool2d(error, 8)
+    coded = UNCODED * (1 + torch.log(price.clamp_min(UNCODED) / UNCODED))
+    return torch.where(price < UNCODED, price, coded).mean(dim=(1, 2, 3))
 
 
 class RateDistortion(NamedTuple):
@@ -42,7 +58,10 @@ def rate_distortion(x_hat: Tensor, bits: Tensor, frames: Tensor, lmbda: Tensor, 
     height, width = frames.shape[-2:]
     bpp = bits.float() / (height * width)
     mse = (x_hat.float() - frames.float()).square().mean(dim=(2, 3, 4))
-    if stage.distortion == "mse":
+    if stage.train == "motion":
+        price = lmbda.repeat_interleave(frames.shape[1])
+        distortion = residual_cost(x_hat.flatten(0, 1), frames.flatten(0, 1), price).view_as(mse)
+    elif stage.distortion == "mse":
         distortion = lmbda[:, None] * 255**2 * mse
     else:
         similarity = ms_ssim(
