@@ -32,8 +32,8 @@ from .video import Frame, VideoFormat, open_video
 from .video.output import PartialFile
 
 MEMORY_LIMIT = 32 << 30
-DECODING_BYTES_PER_PIXEL = 500
-"""Of the default model, beyond what any picture takes: see docs/reliability.md."""
+DECODING_BYTES_PER_PIXEL = 256
+"""Of the default model, measured by benchmarks/endurance.py; larger models take more."""
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ about 1e-12; a position nearer than GUARD to a boundary of the grid is listed by
 decoder never has to decide a close call (docs/bitstream.md, "Same symbols everywhere").
 """
 
+from array import array
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -148,17 +149,19 @@ class SymbolDecoder:
     """
 
     def __init__(self, data: bytes):
-        self._exceptions: dict[int, int] = {}
-        position, index = 0, 0
+        places, levels = array("q"), array("B")
+        place, position = 0, 0
         if data:
             count, position = _read_varint(data, 0)
             for _ in range(count):
                 step, position = _read_varint(data, position)
                 if position >= len(data) or data[position] >= SCALE_LEVELS:
                     raise VcodecError(DAMAGED)
-                index += step
-                self._exceptions[index] = data[position]
+                place += step
+                places.append(place)
+                levels.append(data[position])
                 position += 1
+        self._close_calls = np.array(places, np.int64), np.array(levels, np.int32)
         self._rans = RansDecoder(data[position:])
         self._count = 0
 
@@ -171,9 +174,9 @@ class SymbolDecoder:
     ) -> tuple[Tensor, Tensor]:
         where = _selected(mask, log_scales)
         levels = _to_numpy(level_position(_take(log_scales, where)).floor())
-        for index, level in self._exceptions.items():
-            if 0 <= index - self._count < levels.size:
-                levels[index - self._count] = level
+        places, listed = self._close_calls
+        here = slice(*np.searchsorted(places, [self._count, self._count + levels.size]))
+        levels[places[here] - self._count] = listed[here]
         self._count += levels.size
         coded = levels >= FIRST_CODED_LEVEL
         symbols = np.zeros(levels.size, np.int32)

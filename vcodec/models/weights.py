@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from .registry import DEFAULT_MODEL, build_model, model_config, registered_model
 
 SHIPPED = Path(__file__).parent / "weights"
 FORMAT = "vcodec-model-1"
+NAME = re.compile(r"[\w-][\w.-]*")
 KINDS = {"image": ImageConfig, "video": VideoConfig}
 
 
@@ -53,6 +55,8 @@ def has_weights(name: str) -> bool:
 def shipped_weights(name: str) -> Path | None:
     """The file of "NAME.rK", or of the newest revision of "NAME"; None where none ships."""
     name = DEFAULT_MODEL if name == "default" else name
+    if not NAME.fullmatch(name):  # it may come from a stream, and is no path or pattern
+        return None
     if _without_revision(name) != name:
         path = SHIPPED / f"{name}.safetensors"
         return path if path.is_file() else None

@@ -28,7 +28,8 @@ class FolderSource:
         self.name = str(path)
         self.frame_rate = frame_rate
         if path.is_dir():
-            images = [p for p in path.iterdir() if p.suffix.lower() in SUFFIXES and p.name[0] != "."]
+            found = (p for p in path.iterdir() if p.suffix.lower() in SUFFIXES and p.name[0] != ".")
+            images = [p for p in found if p.is_file()]  # a named pipe would be waited for without end
             self._paths = sorted(images, key=_natural_order)
             if not self._paths:
                 raise VcodecError(f"{self.name}: there is no image in this folder")
