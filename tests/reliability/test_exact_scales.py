@@ -127,7 +127,7 @@ def test_the_settings_do_differ(tiny_model):
             setting.prepare(decoder)
             for packet in packets:
                 decoder.decode(packet)
-            pictures.append(decoder._reference.clone())
+            pictures.append(decoder._reference.picture.clone())
     assert sum(not torch.equal(pictures[0], other) for other in pictures[1:]) >= 4
 
 
