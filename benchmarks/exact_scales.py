@@ -218,7 +218,8 @@ def _clip(path: Path, count: int) -> list[Frame]:
 def _texture(count: int) -> list[Frame]:
     """Noise of many scales, 416x240, that moves by 5 pixels a frame."""
     noise, format = np.random.default_rng(0), VideoFormat(416, 240)
-    large = sum(np.kron(noise.random((256 // k, 512 // k, 3)), np.ones((k, k, 1))) for k in (2, 8, 32)) / 3
+    scales = [np.kron(noise.random((256 // k, 512 // k, 3)), np.ones((k, k, 1))) for k in (2, 8, 32)]
+    large = np.mean(scales, axis=0)
     return [from_rgb(large[:240, 5 * i : 5 * i + 416].astype(np.float32), format, i) for i in range(count)]
 
 
