@@ -205,7 +205,7 @@ def _model(name: str) -> ImageModel:
         generator = torch.Generator().manual_seed(0)
         with torch.no_grad():
             for parameter in model.parameters():
-                parameter += 0.01 * torch.randn(parameter.shape, generator=generator)
+                parameter.add_(0.01 * torch.randn(parameter.shape, generator=generator))
         model.update()
     return model
 
