@@ -67,6 +67,7 @@ def _encode(command: list[object], clip: Path, marks: list[int]) -> tuple[dict[i
             sink.write(frame)  # a pipe holds less than one frame: the one before has been taken out
             if count in marks:
                 peaks[count] = _peak(process)
+                tqdm.write(f"{count} frames encoded: {peaks[count]} MiB", file=sys.stderr)
         process.stdin.close()
     return peaks, round(marks[-1] / (time.perf_counter() - start), 2)
 
@@ -79,6 +80,7 @@ def _decode(command: list[object], marks: list[int]) -> tuple[dict[int, float], 
         for count, _ in enumerate(tqdm(frames, "decode", marks[-1]), 1):
             if count in marks:
                 peaks[count] = _peak(process)
+                tqdm.write(f"{count} frames decoded: {peaks[count]} MiB", file=sys.stderr)
     return peaks, round(marks[-1] / (time.perf_counter() - start), 2)
 
 

@@ -2,7 +2,8 @@
 
     python benchmarks/exact_scales.py                                   the default model, on this CPU
     python benchmarks/exact_scales.py --models '*' --size 64x48         every registered model in full size
-    python benchmarks/exact_scales.py --devices cpu cuda                from the CPU to the GPU and back
+    python benchmarks/exact_scales.py --devices cpu cuda                from the CPU to the GPU and back; --texture
+                                                                        takes no clip, where PyAV is missing
 
 For each model: the settings tried, the symbols compared, how many differed, how far the scales' grid positions came
 apart at most, and how near to a boundary a position may lie before the encoder lists it (the guard band). The exit code
@@ -95,6 +96,7 @@ def main() -> int:
     parser.add_argument("--models", default="mambavc-ssf-small", help="a name or a pattern such as '*'")
     parser.add_argument("--devices", nargs="+", default=["cpu"], choices=["cpu", "cuda"])
     parser.add_argument("--clip", type=Path, default=CLIP)
+    parser.add_argument("--texture", action="store_true", help="code a moving texture in place of the clip")
     parser.add_argument("--size", help="WxH of the part in the middle that is coded; default: all of it")
     parser.add_argument("--frames", type=int, default=3)
     parser.add_argument("--compiled", action="store_true", help="with torch.compile as well: takes minutes")
@@ -102,7 +104,9 @@ def main() -> int:
     arguments = parser.parse_args()
     if "cuda" in arguments.devices and not torch.cuda.is_available():
         parser.error("there is no CUDA device here")
-    frames = _frames(arguments.clip, arguments.size, arguments.frames)
+    frames = _texture(arguments.frames) if arguments.texture else _clip(arguments.clip, arguments.frames)
+    if arguments.size:
+        frames = _middle(frames, *map(int, arguments.size.split("x")))
     results, well = [], True
     for name in list_models(arguments.models):
         result = compare(name, frames, settings(arguments.devices, arguments.compiled))
@@ -201,19 +205,28 @@ def _model(name: str) -> ImageModel:
         generator = torch.Generator().manual_seed(0)
         with torch.no_grad():
             for parameter in model.parameters():
-                parameter += 0.01 * torch.randn(parameter.shape, generator=generator)
+                parameter.add_(0.01 * torch.randn(parameter.shape, generator=generator))
         model.update()
     return model
 
 
-def _frames(clip: Path, size: str | None, count: int) -> list[Frame]:
-    with open_video(clip, frames=count) as video:
-        frames = list(video)
-    if size is None:
-        return frames
-    width, height = map(int, size.split("x"))
-    format = VideoFormat(width, height)
+def _clip(path: Path, count: int) -> list[Frame]:
+    with open_video(path, frames=count) as video:
+        return list(video)
+
+
+def _texture(count: int) -> list[Frame]:
+    """Noise of many scales, 416x240, that moves by 5 pixels a frame."""
+    noise, format = np.random.default_rng(0), VideoFormat(416, 240)
+    scales = [np.kron(noise.random((256 // k, 512 // k, 3)), np.ones((k, k, 1))) for k in (2, 8, 32)]
+    large = np.mean(scales, axis=0)
+    return [from_rgb(large[:240, 5 * i : 5 * i + 416].astype(np.float32), format, i) for i in range(count)]
+
+
+def _middle(frames: list[Frame], width: int, height: int) -> list[Frame]:
+    """Parts of this size, as 4:2:0."""
     left, top = (frames[0].format.width - width) // 2, (frames[0].format.height - height) // 2
+    format = VideoFormat(width, height)
     return [from_rgb(to_rgb(f)[top : top + height, left : left + width], format, f.pts) for f in frames]
 
 

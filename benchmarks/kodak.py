@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -25,6 +26,7 @@ from tqdm import tqdm
 
 import vcodec
 from vcodec.evaluation.analysis import find_pictures
+from vcodec.evaluation.analysis_plots import short_name
 from vcodec.evaluation.bd_rate import RatePoint, bjontegaard_delta
 from vcodec.evaluation.plots import COLORS, MARKERS
 from vcodec.evaluation.presets import PRESETS
@@ -35,6 +37,7 @@ from vcodec.evaluation.standard_codecs import (
     svtav1_command,
     x265_command,
 )
+from vcodec.models import ImageModel, create_model, load_model
 from vcodec.video import VideoFormat, from_rgb, to_rgb
 
 Coded = tuple[int, np.ndarray]  # bytes of the file, decoded picture (H, W, 3) uint8
@@ -120,11 +123,16 @@ def with_vcodec(model: str, quality: int) -> Coder:
     def code(path: Path) -> Coded:
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "picture.vcb"
-            vcodec.encode(path, file, model=model, quality=quality)
-            given = model if model.endswith(".safetensors") else None
-            return file.stat().st_size, pixels(next(iter(vcodec.decode(file, model=given))))
+            network = loaded(model)
+            vcodec.encode(path, file, model=network, quality=quality)
+            return file.stat().st_size, pixels(next(iter(vcodec.decode(file, model=network))))
 
     return code
+
+
+@cache
+def loaded(model: str) -> ImageModel:
+    return load_model(model) if model.endswith(".safetensors") else create_model(model, pretrained=True)
 
 
 def pixels(frame: vcodec.Frame) -> np.ndarray:
@@ -185,14 +193,12 @@ def lines(curves: dict[str, list[RatePoint]], anchors: list[str]) -> Iterator[st
 
 
 def figure(curves: dict[str, list[RatePoint]], pictures: int) -> Figure:
-    """The mean curves; of a weight file, the name of its folder tells it from others."""
+    """The mean curves."""
     drawn = Figure(figsize=(8, 5.5), layout="constrained")
     axes = drawn.subplots()
     for index, (codec, curve) in enumerate(curves.items()):
-        path = Path(codec)
-        label = path.parent.name or path.stem if path.suffix == ".safetensors" else codec
         style = {"color": COLORS[index % len(COLORS)], "marker": MARKERS[index % len(MARKERS)]}
-        axes.plot([p.bpp for p in curve], [p.quality for p in curve], label=label, **style)
+        axes.plot([p.bpp for p in curve], [p.quality for p in curve], label=short_name(codec), **style)
     axes.set(xlabel="bits per pixel", ylabel="RGB PSNR (dB)", title=f"Mean over {pictures} pictures")
     axes.grid(alpha=0.3)
     axes.legend()

@@ -43,57 +43,80 @@ static void FN(load_parameters)(const struct scan *s, REAL *A, REAL *bias, REAL 
     }
 }
 
+/* Where the unit's part of each map lies, for each step of a tile. */
+typedef struct {
+    const REAL *u[TILE], *delta[TILE], *B[TILE], *C[TILE];
+    REAL *y[TILE];
+} FN(places);
+
+INLINE FN(places) FN(find)(const int tile, const struct scan *s, const FN(maps) *m, const int64_t *position) {
+    FN(places) at;
+    EACH(t, tile) {
+        at.u[t] = m->u + position[t] * s->u_stride[1];
+        at.delta[t] = m->delta + position[t] * s->delta_stride[2];
+        at.y[t] = m->y + position[t] * s->y_stride[1];
+        at.B[t] = m->B + position[t] * s->B_stride[3];
+        at.C[t] = m->C + position[t] * s->C_stride[3];
+    }
+    return at;
+}
+
 /* `tile` steps (a constant where this is inlined) of the vector of channels that begins at channel i of the unit, of
  * which `count` exist. */
-INLINE void FN(scan_tile)(const int tile, const struct scan *s, const FN(maps) *m, const int64_t *position, int64_t i,
-                          const int64_t count, const REAL *A, REAL *h, VEC bias, VEC skip, const int first) {
-    VEC step[TILE], input[TILE], y[TILE], decay[TILE];
-    const REAL *B[TILE], *C[TILE];
-    EACH(t, tile) step[t] = FN(load_part)(m->delta + position[t] * s->delta_stride[2] + i, count) + bias;
+INLINE void FN(scan_tile)(const int tile, const struct scan *s, const FN(places) *at, int64_t i, const int64_t count,
+                          const REAL *A, REAL *h, VEC bias, VEC skip, const int first) {
+    VEC step[TILE], input[TILE], y[TILE];
+    EACH(t, tile) step[t] = FN(load_part)(at->delta[t] + i, count) + bias;
     if (s->softplus) FN(softplus)(tile, step);
     EACH(t, tile) {
-        VEC u = FN(load_part)(m->u + position[t] * s->u_stride[1] + i, count);
+        VEC u = FN(load_part)(at->u[t] + i, count);
         input[t] = step[t] * u;
-        y[t] = first ? u * skip : FN(load_part)(m->y + position[t] * s->y_stride[1] + i, count);
-        B[t] = m->B + position[t] * s->B_stride[3];
-        C[t] = m->C + position[t] * s->C_stride[3];
+        y[t] = first ? u * skip : FN(load_part)(at->y[t] + i, count);
     }
     for (int64_t n = 0; n < s->states; n++) {
-        VEC state = FN(load)(h + n * LANES), a = FN(load)(A + n * LANES);
+        VEC state = FN(load)(h + n * LANES), a = FN(load)(A + n * LANES), decay[TILE];
         EACH(t, tile) decay[t] = step[t] * a;
         FN(exp_scaled)(tile, decay);
         EACH(t, tile) {
-            state = decay[t] * state + input[t] * B[t][n];
-            y[t] += state * C[t][n];
+            state = decay[t] * state + input[t] * at->B[t][n];
+            y[t] += state * at->C[t][n];
         }
         FN(store)(h + n * LANES, state);
     }
-    EACH(t, tile) FN(store_part)(m->y + position[t] * s->y_stride[1] + i, y[t], count);
+    EACH(t, tile) FN(store_part)(at->y[t] + i, y[t], count);
 }
 
-/* `whole`, a constant like `first`, tells that every lane of the unit's vectors is a channel. */
+/* All vectors of the unit over `tile` steps. `whole`, a constant like `first`, tells that every lane is a channel. */
+INLINE void FN(scan_tiles)(const int tile, const int whole, const int first, const struct scan *s, const FN(places) *at,
+                           const FN(places) *ahead, int64_t count, const REAL *A, REAL *h, const REAL *bias,
+                           const REAL *skip) {
+    for (int64_t i = 0; i < count; i += LANES) {
+        VEC b = FN(load)(bias + i), d = FN(load)(skip + i);
+        if (ahead && i % LINE == 0)
+            EACH(t, tile) {
+                PREFETCH(ahead->delta[t] + i);
+                PREFETCH(ahead->u[t] + i);
+                PREFETCH(ahead->y[t] + i);
+            }
+        FN(scan_tile)(tile, s, at, i, whole ? LANES : count - i, A + i * s->states, h + i * s->states, b, d, first);
+    }
+}
+
 INLINE void FN(scan_direction)(const int whole, const int first, const struct scan *s, const FN(maps) *m, int64_t k,
                                int64_t count, const REAL *A, REAL *h, const REAL *bias, const REAL *skip) {
     int64_t position[CHUNK + AHEAD], total = s->height * s->width;
     for (int64_t start = 0; start < total; start += CHUNK) {
-        int known = set_positions(s, k, start, CHUNK + AHEAD, position), length = known < CHUNK ? known : CHUNK;
-        for (int t = 0; t < length; t += t + TILE <= length ? TILE : 1)
-            for (int64_t i = 0; i < count; i += LANES) {
-                int64_t lanes = whole ? LANES : count - i, row = i * s->states;
-                VEC b = FN(load)(bias + i), d = FN(load)(skip + i);
-                if (t + TILE > length) {
-                    FN(scan_tile)(1, s, m, position + t, i, lanes, A + row, h + row, b, d, first);
-                    continue;
-                }
-                if (i % LINE == 0)
-                    EACH(j, TILE) {
-                        int64_t p = position[t + j + AHEAD < known ? t + j + AHEAD : 0];
-                        PREFETCH(m->delta + p * s->delta_stride[2] + i);
-                        PREFETCH(m->u + p * s->u_stride[1] + i);
-                        PREFETCH(m->y + p * s->y_stride[1] + i);
-                    }
-                FN(scan_tile)(TILE, s, m, position + t, i, lanes, A + row, h + row, b, d, first);
-            }
+        int known = set_positions(s, k, start, CHUNK + AHEAD, position), length = known < CHUNK ? known : CHUNK, t = 0;
+        for (; t + TILE <= length; t += TILE) {
+            FN(places) at = FN(find)(TILE, s, m, position + t), ahead;
+            int far = t + AHEAD + TILE <= known;
+            if (far) ahead = FN(find)(TILE, s, m, position + t + AHEAD);
+            FN(scan_tiles)(TILE, whole, first, s, &at, far ? &ahead : NULL, count, A, h, bias, skip);
+        }
+        for (; t < length; t++) {
+            FN(places) at = FN(find)(1, s, m, position + t);
+            FN(scan_tiles)(1, whole, first, s, &at, NULL, count, A, h, bias, skip);
+        }
     }
 }
 

@@ -189,6 +189,18 @@ static int supported(int isa) {
     return 1;
 }
 
+/* Channels in a unit of the forward scan: as many as can be, since memory is read best in long pieces, but so that A
+ * and the states fit a first-level cache and the threads have equally many units, or several each. */
+static int64_t wide_block(const struct scan *s, int64_t line, int threads) {
+    int64_t lines = (group_size(s) + line - 1) / line, most = 192 / s->states;
+    for (int64_t parts = 1; parts < lines; parts++) {
+        int64_t units = s->batch * s->groups * parts;
+        if (parts * most >= lines && (units % threads == 0 || units >= 4 * threads))
+            return (lines + parts - 1) / parts * line;
+    }
+    return line;
+}
+
 /* As many threads as are worth waking: each should have some 20 microseconds of work. */
 static int useful_threads(const struct scan *s, int threads) {
     int64_t numbers = s->batch * s->directions * s->channels * s->height * s->width * (s->states + 4);
@@ -260,8 +272,7 @@ static PyObject *forward(PyObject *module, PyObject *const *args, Py_ssize_t nar
     if (!kernels || !read_integers(args[10], s.y_stride, 2)) return NULL;
     s.y = PyLong_AsVoidPtr(args[11]);
     if (PyErr_Occurred()) return NULL;
-    s.block = 2 * kernels->line; /* the fastest, unless it leaves threads idle */
-    if (s.batch * s.groups * blocks_per_group(&s) < 2 * threads) s.block = kernels->line;
+    s.block = wide_block(&s, kernels->line, threads);
     int64_t units = s.batch * s.groups * blocks_per_group(&s);
     Py_BEGIN_ALLOW_THREADS
     complete = run_units(&s, kernels->forward, units, kernels->forward_scratch(&s), threads);

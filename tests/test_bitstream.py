@@ -340,6 +340,38 @@ def test_a_far_jump_of_frame_numbers_is_not_believed():
     assert (got[-1].frame, got[-1].count) == (3, 0)
 
 
+def test_no_more_frames_are_lost_than_were_whole(monkeypatch):
+    """Else a few I-frames after many small packets could ask for any number of pictures."""
+    monkeypatch.setattr("vcodec.bitstream_reader.MAX_LOST_FRAMES", 3)
+    parameters = write_parameters(HEADER)
+
+    def iframe(number: int) -> bytes:
+        packet = SYNC + b"\x00" + varint(number) + b"\x00\x20" + varint(len(parameters)) + parameters + b"\x00"
+        return packet + struct.pack("<I", zlib.crc32(packet, zlib.crc32(struct.pack("<Q", number))))
+
+    stream, offsets = written(HEADER, packets(5, 5))
+    got = read(stream[: offsets[-1]] + iframe(9) + iframe(14) + iframe(19) + iframe(24))
+    assert [(item.frame, item.count) for item in got if isinstance(item, Damage)] == [(5, 4), (10, 0)]
+
+
+@pytest.mark.parametrize(
+    ("fields", "others"),
+    [
+        (varint(1) + varint(12800), varint(2) + varint(25600)),  # the time base, not in lowest terms
+        (b"\x01\x01\x01\x80\x64\x32\x01", b"\x01\x03\x01\x80\x64\x32\x01\x02\x02"),  # colours that need no flag
+        (b"\x01\x01\x01\x80\x64\x32\x01", b"\x01\x05\x01\x80\x64\x32\x01\x01\x01"),  # square pixels, flagged
+    ],
+)
+def test_parameters_have_one_form_only(fields, others):
+    """A copy of them in an I-frame is compared byte by byte."""
+    parameters = write_parameters(HEADER)
+    assert parameters.count(fields) == 1
+    content = b"\x00" + parameters.replace(fields, others)
+    data = b"\xf5VCB\x01" + varint(len(content)) + content
+    with pytest.raises(VcodecError, match=r"not in their shortest form"):
+        StreamReader(io.BytesIO(data + struct.pack("<I", zlib.crc32(data))))
+
+
 def test_false_packets_within_each_other_take_linear_time():
     parameters = write_parameters(HEADER)
     false = SYNC + b"\x00\x00\x00\x20" + varint(len(parameters)) + parameters + varint(HEADER.max_payload)

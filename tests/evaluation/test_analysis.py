@@ -21,6 +21,7 @@ from vcodec.evaluation.analysis_latents import (
     record_latents,
     whiten_channels,
 )
+from vcodec.evaluation.analysis_plots import short_name
 from vcodec.evaluation.analysis_receptive_field import (
     effective_receptive_field,
     radius_of_energy,
@@ -216,6 +217,19 @@ def test_bad_input_is_told_in_a_sentence(
     assert run(*arguments, "-o", str(tmp_path / "out")) == 1
     assert capsys.readouterr().err.startswith(f"vcodec: {message}")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("model", "shown"),
+    [
+        ("mambavc", "mambavc"),
+        ("runs/first/best.safetensors", "first"),
+        ("runs/first/stage-0.safetensors", "stage-0"),
+        ("best.safetensors", "best"),
+    ],
+)
+def test_plots_name_a_weight_file_in_a_word(model: str, shown: str) -> None:
+    assert short_name(model) == shown
 
 
 def test_pictures_are_found_in_folders_and_read(tmp_path: Path) -> None:

@@ -1,10 +1,15 @@
 """Work that is killed leaves the finished file or none; with --resume it goes on, to the same bytes."""
 
+import contextlib
+import io
+import itertools
 import os
+import random
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -39,7 +44,9 @@ OPTIONS = ["-m", TINY, "--gop", "6", "--threads", "1", "--quiet"]
 
 
 def start(*arguments: object, **options) -> subprocess.Popen:
+    """The command line as a process that answers Ctrl-C, which shells make their background processes ignore."""
     command = [sys.executable, "-m", "vcodec.cli", *map(str, arguments)]
+    options["preexec_fn"] = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
 
 
@@ -49,6 +56,17 @@ def wait_for_size(process: subprocess.Popen, path: Path, size: int) -> None:
         assert process.poll() is None, process.stderr and process.stderr.read()
         assert time.monotonic() < deadline
         time.sleep(0.005)
+
+
+@contextlib.contextmanager
+def files_no_longer_than(size: int) -> Iterator[None]:
+    """As if the disk were full then."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
@@ -93,6 +111,50 @@ def test_a_killed_decode_is_simply_repeated(long_clip, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["pictures"]
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("name", "begun"),
+    [("a.vcb", "a.vcb.part"), ("a.y4m", "a.y4m.part"), ("a.mkv", "a.mkv.part"), ("a", "a.part/000003.png")],
+)
+def test_an_interrupted_run_leaves_nothing_behind(long_clip, tmp_path, name, begun, number):
+    """And one sentence, by an encode (.vcb) as by a decode; whoever kills with SIGKILL finds a .part at most."""
+    if name.endswith(".vcb"):
+        process = start("encode", long_clip, tmp_path / name, *OPTIONS)
+    else:
+        stream = long_clip.with_suffix(".vcb")
+        process = start("decode", stream, tmp_path / name, "-m", TINY, "--threads", "1", "--quiet")
+    wait_for_size(process, tmp_path / begun, 100)
+    process.send_signal(number)
+    _, error = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, error) == (130, b"vcodec: interrupted\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(4))
+def test_an_encode_that_is_killed_again_and_again_gets_done(long_clip, tmp_path, seed):
+    """At random moments, from the start of the program on; every attempt but the last goes on where it was left."""
+    expected, delays = long_clip.with_suffix(".vcb").read_bytes(), random.Random(seed)
+    output, part = tmp_path / "a.vcb", tmp_path / "a.vcb.part"
+    reader = StreamReader(io.BytesIO(expected))
+    gops = [0, *(reader.packet_offset for packet in reader if packet.frame_type == "I")]
+    kept = 0
+    for attempt in itertools.count():
+        process = start("encode", long_clip, output, *OPTIONS, "--resume")
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.communicate(timeout=delays.uniform(0, 3 + attempt))
+        process.kill()
+        process.communicate(timeout=PATIENCE)
+        if output.exists():
+            break
+        if part.exists():
+            assert expected.startswith(part.read_bytes())
+            assert part.stat().st_size >= kept
+            kept = max(offset for offset in gops if offset <= part.stat().st_size)
+    assert output.read_bytes() == expected
+    assert [path.name for path in tmp_path.iterdir()] == ["a.vcb"]
+
+
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="reads the list of child processes from /proc")
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_jobs_end_with_the_process_that_started_them(long_clip, tmp_path, number):
@@ -125,16 +187,35 @@ def test_a_reader_that_leaves_an_encode_is_no_error_message(long_clip):
     assert process.stderr.read() == b""
 
 
+def test_a_reader_that_leaves_a_decode_is_no_error_message(long_clip):
+    process = start("decode", long_clip.with_suffix(".vcb"), "-", "-m", TINY, "--quiet")
+    assert process.stdout is not None
+    assert process.stdout.read(9) == b"YUV4MPEG2"
+    process.stdout.close()
+    assert process.wait(timeout=PATIENCE) == 1
+    assert process.stderr is not None
+    assert process.stderr.read() == b""
+
+
+@pytest.mark.parametrize("name", ["a.vcb", "a.y4m", "a.yuv", "a.mkv", "a.png", "a"])
+def test_a_full_disk_is_one_sentence_and_leaves_nothing(clip, stream, tmp_path, capsys, name):
+    """A limit on the size of files stands for it: writing fails in the same way."""
+    source = clip if name == "a.vcb" else stream
+    frames = ["--frames", "1"] if name == "a.png" else []
+    command = ["encode" if name == "a.vcb" else "decode", str(source), str(tmp_path / name), "-m", TINY, "--quiet"]
+    with files_no_longer_than(300):
+        assert main([*command, *frames]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"vcodec: {tmp_path / name}: ")
+    assert error.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_full_disk_keeps_what_can_be_resumed(clip, stream, tmp_path, capsys):
     output = tmp_path / "a.vcb"
     command = ["encode", str(clip), str(output), "-m", TINY, "--gop", "4", "--threads", "1", "--quiet", "--resume"]
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (len(stream.read_bytes()) * 2 // 3, before[1]))
-    try:
-        code = main(command)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert code == 1
+    with files_no_longer_than(len(stream.read_bytes()) * 2 // 3):
+        assert main(command) == 1
     assert "a.vcb: can't be written" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["a.vcb.part"]
     assert main(command) == 0

@@ -1,5 +1,6 @@
 """The analyses as pictures."""
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,7 +23,9 @@ def correlation_figure(numbers: Numbers) -> Figure:
             shown[centre, centre] = 0  # always 1: it would hide the rest
             reach = (-centre - 0.5, centre + 0.5)
             image = axes[row][column].imshow(shown, vmin=0, extent=(*reach, *reach[::-1]), cmap="magma")
-            axes[row][column].set_title(f"{name}\n{part.replace('_', ' ')} {entry[f'{part}_mean_off_centre']:.4f}")
+            axes[row][column].set_title(
+                f"{short_name(name)}\n{part.replace('_', ' ')} {entry[f'{part}_mean_off_centre']:.4f}"
+            )
             figure.colorbar(image, ax=axes[row][column], shrink=0.8)
     return figure
 
@@ -35,7 +38,7 @@ def distribution_figure(numbers: Numbers) -> Figure:
     for index, (name, entry) in enumerate(numbers.items()):
         edges = torch.tensor(entry["edges"])
         middle = (edges[1:] + edges[:-1]) / 2
-        label = f"{name} (KL {entry['kl_divergence']:.4f})"
+        label = f"{short_name(name)} (KL {entry['kl_divergence']:.4f})"
         axes.plot(middle, entry["density"], label=label, color=COLORS[index % len(COLORS)])
     axes.plot((edges[1:] + edges[:-1]) / 2, normal_density(edges), "k--", label="standard normal")
     axes.set(xlabel="(y - mean) / scale", ylabel="density", xlim=(-5, 5))
@@ -51,7 +54,9 @@ def receptive_field_figure(numbers: Numbers) -> Figure:
         for row, (part, field) in enumerate(entry.items()):
             shown = torch.tensor(field["field"]).clamp_min(1e-6).log10()
             image = axes[row][column].imshow(shown, vmin=-6, vmax=0, cmap="viridis")
-            axes[row][column].set_title(f"{name}, {part.replace('_', ' ')}\n95 % within {field['radius_95']:.0f} px")
+            axes[row][column].set_title(
+                f"{short_name(name)}\n{part.replace('_', ' ')}: 95 % within {field['radius_95']:.0f} px"
+            )
             figure.colorbar(image, ax=axes[row][column], shrink=0.8, label="log10")
     return figure
 
@@ -64,7 +69,7 @@ def deviation_figure(numbers: Numbers) -> Figure:
         largest = max(float(torch.tensor(entry[picture]["map"]).max()) for entry in numbers.values())
         for column, (name, entry) in enumerate(numbers.items()):
             image = axes[row][column].imshow(torch.tensor(entry[picture]["map"]), vmin=0, vmax=largest, cmap="coolwarm")
-            axes[row][column].set_title(f"{name}, {picture}: {entry[picture]['mean']:.4f}")
+            axes[row][column].set_title(f"{short_name(name)}\n{picture}: {entry[picture]['mean']:.4f}")
             figure.colorbar(image, ax=axes[row][column], shrink=0.8)
     return figure
 
@@ -75,7 +80,11 @@ def complexity_figure(numbers: Numbers) -> Figure:
     macs, memory = figure.subplots(1, 2)
     for index, (name, entry) in enumerate(numbers.items()):
         pixels = [int(size.split("x")[0]) * int(size.split("x")[1]) / 1e6 for size in entry]
-        style = {"color": COLORS[index % len(COLORS)], "marker": MARKERS[index % len(MARKERS)], "label": name}
+        style = {
+            "color": COLORS[index % len(COLORS)],
+            "marker": MARKERS[index % len(MARKERS)],
+            "label": short_name(name),
+        }
         macs.plot(pixels, [row["macs"]["total"] / 1e12 for row in entry.values()], **style)
         memory.plot(pixels, [row["peak_bytes"] / 1e9 for row in entry.values()], **style)
     for axes, label in ((macs, "TMAC"), (memory, "peak memory (GB)")):
@@ -83,6 +92,14 @@ def complexity_figure(numbers: Numbers) -> Figure:
         axes.grid(alpha=0.3)
         axes.legend()
     return figure
+
+
+def short_name(model: str) -> str:
+    """A model's name; of a weight file, the name of its folder, or its own where that says nothing."""
+    path = Path(model)
+    if path.suffix != ".safetensors":
+        return model
+    return path.parent.name if path.stem in ("best", "last") and path.parent.name else path.stem
 
 
 def _grid(rows: int, columns: int) -> tuple[Figure, Any]:
