@@ -71,12 +71,14 @@ def test_encode_prints_what_it_wrote(clip, tmp_path, capsys):
     assert report["bytes"] == output.stat().st_size
     assert report["bpp"] == pytest.approx(8 * report["bytes"] / (FRAMES * 33 * 21))
     assert [frame["frame_type"] for frame in report["per_frame"]] == list("IPPIP")
-    assert {frame["quality"] for frame in report["per_frame"]} == {40}
+    assert [frame["quality"] for frame in report["per_frame"]] == [45, 36, 39, 45, 36]
     assert 0 < report["psnr_rgb"] < 100
     assert "bpp" in printed.err
     assert "frame/s" in printed.err
     assert [path.name for path in tmp_path.iterdir()] == ["a.vcb"]
 
+    assert main(["encode", str(clip), str(output), "-m", TINY, "-q", "40", "--flat", "--json"]) == 0
+    assert {frame["quality"] for frame in json.loads(capsys.readouterr().out)["per_frame"]} == {40}
     assert main(["encode", str(clip), str(output), "-m", TINY, "--frames", "2", "--seek", "1", "--quiet"]) == 0
     printed = capsys.readouterr()
     assert printed.out.startswith(f"{output}: 2 frames of 33x21, {output.stat().st_size} bytes, ")

@@ -93,6 +93,7 @@ def _add_encode(subcommands: Any) -> None:
     encode.add_argument("--fps", type=frame_rate, metavar="R", help="frames per second, e.g. 25 or 30000/1001")
     encode.add_argument("--pix-fmt", metavar="F", help="of raw video: yuv420p, yuv420p10le, gray, ...")
     encode.add_argument("--arithmetic", choices=["fp32", "bf16"], default="fp32", help="of the pictures (fp32)")
+    encode.add_argument("--flat", action="store_true", help="all frames at one quality, the I-frames no better")
     encode.add_argument("--resume", action="store_true", help="go on with what an interrupted run left")
     encode.add_argument("--psnr", action="store_true", help="measure the RGB PSNR while encoding")
     _add_common(encode)

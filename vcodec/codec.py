@@ -24,18 +24,25 @@ from .video import Frame, VideoFormat, from_rgb, to_rgb
 
 SKIP_ALL = SKIP_FLOW | SKIP_RESIDUAL
 
+#: The cascade: how much better than asked for an I-frame is coded, and P-frames by their place in turns of four. A
+#: good reference pays for all that follow; standard codecs do the same with their quantisers.
+IFRAME_OFFSET = 5
+PFRAME_OFFSETS = (-4, -1, -4, 0)
+
 
 class Encoder:
     """Frames in, packets out: every gop_size-th frame an I-frame, the others P-frames.
 
     Args: model, trained; format of the frames; quality 0 .. 63, higher is better; gop_size, 1 for I-frames only,
-    -1 for a single I-frame at the start; device; arithmetic of the pictures, "fp32" or "bf16".
+    -1 for a single I-frame at the start; device; arithmetic of the pictures, "fp32" or "bf16"; cascade, whether the
+    frames of a GOP are coded at qualities around the one that is asked for (see `frame_quality`).
     Raises VcodecError for a quality, gop_size or model that can't be used.
     """
 
     def __init__(self, model: ImageModel, format: VideoFormat, quality: int = 32, gop_size: int = 12, *,
-                 device: str | torch.device = "cpu", arithmetic: str = "fp32"):  # fmt: skip
+                 device: str | torch.device = "cpu", arithmetic: str = "fp32", cascade: bool = True):  # fmt: skip
         check_quality(model, quality)
+        self.cascade = cascade and cascades(model, gop_size)
         self.quality, self.gop_size = quality, check_gop_size(model, gop_size)
         self.format, self.arithmetic = format, arithmetic
         self.model = coding_model(model, device)
@@ -64,33 +71,37 @@ class Encoder:
         return packet
 
     def _encode_iframe(self, x: Tensor, pts: int) -> Packet:
-        coder = SymbolEncoder()
-        self._reference = Reference(self.model.code_iframe(coder, x, (1, *x.shape[-2:]), self._quality()))
         self._since_iframe = 0
-        return Packet("I", self.quality, pts, coder.finish())
+        coder, quality = SymbolEncoder(), self._frame_quality()
+        self._reference = Reference(self.model.code_iframe(coder, x, (1, *x.shape[-2:]), self._tensor(quality)))
+        return Packet("I", quality, pts, coder.finish())
 
     def _encode_pframe(self, x: Tensor, pts: int) -> Packet:
         """Codes the frame in full, then drops the residual, or everything, where that is the better bargain."""
         assert isinstance(self.model, VideoModel)
         assert self._reference is not None
-        reference, weight = self._reference, lambda_of_quality(float(self.quality)) * 255**2 * x[0, 0].numel()
+        reference, quality = self._reference, self._frame_quality()
+        weight = lambda_of_quality(float(quality)) * 255**2 * x[0, 0].numel()
 
         def candidate(coded: Reference, payload: bytes, skip: int) -> tuple[float, Reference, bytes, int]:
             return weight * float((coded.picture - x).square().mean()) + 8 * len(payload), coded, payload, skip
 
         coder = SymbolEncoder()
-        coded, motion = self.model.code_pframe(coder, x, reference, self._quality())
+        coded, motion = self.model.code_pframe(coder, x, reference, self._tensor(quality))
         candidates = [candidate(coded, coder.finish(), 0), candidate(reference.repeated(), b"", SKIP_ALL)]
         unpaid = candidate(Reference(motion.prediction.clamp(0, 1)), b"", SKIP_RESIDUAL)
         if unpaid[0] < candidates[0][0]:
             coder = SymbolEncoder()
-            coded, _ = self.model.code_pframe(coder, x, reference, self._quality(), SKIP_RESIDUAL)
+            coded, _ = self.model.code_pframe(coder, x, reference, self._tensor(quality), SKIP_RESIDUAL)
             candidates.append(candidate(coded, coder.finish(), SKIP_RESIDUAL))
         _, self._reference, payload, skip = min(candidates, key=_first)
-        return Packet("P", self.quality, pts, payload, skip)
+        return Packet("P", quality, pts, payload, skip)
 
-    def _quality(self) -> Tensor:
-        return torch.tensor([float(self.quality)], device=self._device)
+    def _frame_quality(self) -> int:
+        return frame_quality(self.quality, self._since_iframe) if self.cascade else self.quality
+
+    def _tensor(self, quality: int) -> Tensor:
+        return torch.tensor([float(quality)], device=self._device)
 
 
 class Decoder:
@@ -218,6 +229,17 @@ def check_quality(model: ImageModel, quality: int) -> None:
             f"model '{model.name}' was made for quality {model.config.fixed_quality} alone: "
             "choose that one, or a model of variable rate"
         )
+
+
+def cascades(model: ImageModel, gop_size: int) -> bool:
+    """Whether frames of different quality make sense: not for I-frames alone, nor for a model of one rate."""
+    return model.variable_rate and isinstance(model, VideoModel) and gop_size != 1
+
+
+def frame_quality(quality: int, position: int) -> int:
+    """The quality, 0 .. 63, of the frame at `position` of its GOP (0: the I-frame) where `quality` is asked for."""
+    offset = PFRAME_OFFSETS[(position - 1) % len(PFRAME_OFFSETS)] if position else IFRAME_OFFSET
+    return min(63, max(0, quality + offset))
 
 
 def check_gop_size(model: ImageModel, gop_size: int) -> int:

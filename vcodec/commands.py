@@ -44,6 +44,7 @@ def encode(options: argparse.Namespace) -> int:
         device=options.device,
         threads=options.threads,
         arithmetic=options.arithmetic,
+        cascade=not options.flat,
         resume=options.resume,
         jobs=options.jobs,
         ray_address=options.ray_address,

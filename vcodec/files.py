@@ -22,7 +22,17 @@ from tqdm import tqdm
 from .bitstream import Damage, Packet, StreamHeader, StreamReader, StreamWriter
 from .bitstream_syntax import write_header
 from .bitstream_types import Arithmetic
-from .codec import Decoder, Encoder, bridge, check_gop_size, check_quality, decode_packets, encode_frames
+from .codec import (
+    Decoder,
+    Encoder,
+    bridge,
+    cascades,
+    check_gop_size,
+    check_quality,
+    decode_packets,
+    encode_frames,
+    frame_quality,
+)
 from .errors import VcodecError
 from .memory import memory_of_machine
 from .models import ImageModel, create_model, load_model
@@ -64,15 +74,17 @@ class EncodeReport:
 def encode(source: str | Path, path: str | os.PathLike[str], *, model: str | ImageModel = "default",
            quality: int = 32, gop_size: int = 12, frames: int | None = None, seek: int = 0,
            size: tuple[int, int] | None = None, frame_rate: Fraction | None = None, pixel_format: str | None = None,
-           device: str = "auto", threads: int | None = None, arithmetic: Arithmetic = "fp32", resume: bool = False,
+           device: str = "auto", threads: int | None = None, arithmetic: Arithmetic = "fp32", cascade: bool = True,
+           resume: bool = False,
            jobs: int = 1, ray_address: str | None = None, measure_psnr: bool = False,
            progress: bool = False) -> EncodeReport:  # fmt: skip
     """Encodes a video or picture file (or "-", YUV4MPEG2 from standard input) to `path` ("-": standard output).
 
     model: a registered name, a model file, or a model. frames, seek: how many, from which. size, frame_rate,
-    pixel_format: of raw video. resume: go on with what an interrupted run left, and leave it when interrupted again.
-    jobs: GOPs coded at a time, by as many processes of `threads` threads each (default: the cores shared out), or
-    over a Ray cluster. progress: a bar on standard error. Raises VcodecError; nothing half-written is left.
+    pixel_format: of raw video. cascade: frames at qualities around the one asked for (see `Encoder`). resume: go on
+    with what an interrupted run left, and leave it when interrupted again. jobs: GOPs coded at a time, by as many
+    processes of `threads` threads each (default: the cores shared out), or over a Ray cluster. progress: a bar on
+    standard error. Raises VcodecError; nothing half-written is left.
     """
     device = choose_device(device)
     jobs, threads = check_jobs(jobs), set_threads(threads)
@@ -89,9 +101,12 @@ def encode(source: str | Path, path: str | os.PathLike[str], *, model: str | Ima
             model=network.name, weights_hash=weights_hash(network), format=video.format, frame_rate=video.frame_rate,
             time_base=video.time_base, frame_count=video.frame_count, gop_size=gop_size, arithmetic=arithmetic,
         )  # fmt: skip
-        make = partial(Encoder, network, video.format, quality, gop_size, device=device, arithmetic=arithmetic)
+        make = partial(
+            Encoder, network, video.format, quality, gop_size, device=device, arithmetic=arithmetic, cascade=cascade
+        )
         with _output_file(path, resume) as file, contextlib.ExitStack() as stack:
-            writer, reports = begin_stream(file, header, quality, source)
+            writer, reports = begin_stream(file, header, source)
+            _check_resumed(path, reports, quality, cascade and cascades(network, gop_size))
             to_come = islice(video, len(reports), None)
             if (jobs > 1 or ray_address) and fits(video.format, gop_size):
                 submit = stack.enter_context(workers(make, jobs, threads or share_of_cores(jobs), ray_address))
@@ -147,7 +162,7 @@ def decode(path: str | os.PathLike[str] | BinaryIO, *, model: str | ImageModel |
         yield from islice(bridge(decoded, header.format), seek - first, end)
 
 
-def begin_stream(file: BinaryIO, header: StreamHeader, quality: int,
+def begin_stream(file: BinaryIO, header: StreamHeader,
                  source: str | Path) -> tuple[StreamWriter, list[FrameReport]]:  # fmt: skip
     """A writer, and reports of the frames that are in the file already.
 
@@ -172,9 +187,18 @@ def begin_stream(file: BinaryIO, header: StreamHeader, quality: int,
         if isinstance(packet, Packet)
     ]
     file.seek(0, os.SEEK_END)
-    if changed or any(report.quality != quality for report in reports):
-        raise VcodecError(f"{file.name}: unfinished, but of another quality or an older video; delete it")
+    if changed:
+        raise VcodecError(f"{file.name}: unfinished, but of an older video; delete it")
     return writer, reports
+
+
+def _check_resumed(path: str | os.PathLike[str], reports: list[FrameReport], quality: int, cascade: bool) -> None:
+    """Raises VcodecError when the frames that an earlier run has coded are of another quality than is asked for."""
+    position = 0
+    for report in reports:
+        position = 0 if report.frame_type == "I" else position + 1
+        if report.quality != (frame_quality(quality, position) if cascade else quality):
+            raise VcodecError(f"{path}.part: unfinished, but of another quality; delete it")
 
 
 def find_model(model: str | ImageModel) -> ImageModel:

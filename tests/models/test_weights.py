@@ -66,7 +66,7 @@ def test_half_precision_halves_the_file_and_is_stable(tmp_path, tiny_model):
     save_model(tiny_model, tmp_path / "full.safetensors")
     full, half = ((tmp_path / f"{name}.safetensors").stat().st_size for name in ("full", "half"))
     parameters = sum(parameter.numel() for parameter in tiny_model.parameters())
-    assert full - half == 2 * parameters
+    assert full - half == pytest.approx(2 * parameters, abs=256)  # a header's length may differ
     assert weights_hash(again) == weights_hash(tiny_model)
 
 

@@ -74,9 +74,11 @@ class RateEstimator:
         assert y is not None, "only a decoder works without latents"
         means, log_scales = means.float(), log_scales.float()
         residuals = y.float() - means
-        symbols = residuals + (rdo_quantize(residuals, log_scales, self._rdoq) - residuals).detach()
+        chosen = rdo_quantize(residuals, log_scales, self._rdoq)
+        symbols = residuals + (chosen - residuals).detach()
         if self._training:
-            bits = gaussian_bits(residuals + self._noise(residuals), log_scales)
+            moved = residuals + (chosen - residuals.round()).detach()  # as far as its symbol was
+            bits = gaussian_bits(moved + self._noise(residuals), log_scales)
         else:
             coded = level_position(log_scales) >= FIRST_CODED_LEVEL
             symbols = symbols * coded

@@ -80,7 +80,7 @@ def code(model: ImageModel, pixels: Tensor, quality: int) -> tuple[float, Tensor
     count, height, width, _ = pixels.shape
     device = str(next(model.parameters()).device)
     video_format = VideoFormat(width, height, "rgb", full_range=True)
-    encoder = Encoder(model, video_format, quality, gop_size=-1, device=device)
+    encoder = Encoder(model, video_format, quality, gop_size=-1, device=device, cascade=False)
     stream = io.BytesIO()
     header = StreamHeader(model.name, bytes(8), video_format, Fraction(25), Fraction(1, 25), count, -1)
     writer = StreamWriter(stream, header)
