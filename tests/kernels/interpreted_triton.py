@@ -12,6 +12,7 @@ import torch
 from vcodec.kernels import selective_scan, selective_scan_2d
 
 CASES = {
+    # batch, channels, states, height, width
     "map": (1, 3, 2, 3, 4),
     "column": (1, 2, 1, 9, 1),
     "batch": (2, 5, 3, 2, 3),
