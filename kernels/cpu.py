@@ -88,6 +88,16 @@ def backward(
     return tuple(None if x is None else _like(x, g) for x, g in zip(tensors, gradients, strict=True))
 
 
+def exp(x: Tensor, y: Tensor, repetitions: int = 1) -> None:
+    """y = exp(x) as the scans compute it, `repetitions` times over, for tests and benchmarks.
+
+    x and y are contiguous, float32 or float64, with a multiple of 64 numbers for each of PyTorch's threads.
+    """
+    threads = torch.get_num_threads()
+    count = x.numel() // threads
+    _library.exp(_best, x.dtype == torch.float64, threads, repetitions, count, x.data_ptr(), y.data_ptr())
+
+
 def _slices(batch: int, groups: int, channels: int, block: int) -> int:
     """How many parts the channels of a group are cut into, so that 16 units can run at once: a rule that does not
     know the number of threads, since the order of the sums in dB and dC depends on it."""

@@ -31,15 +31,20 @@ def forward(
     D: Tensor | None,
     delta_bias: Tensor | None,
     delta_softplus: bool,
+    sequential: bool = False,
 ) -> Tensor:
-    """The general scan (shapes in dispatch.py): each direction as a sequence of its own, then their sum."""
+    """The general scan (shapes in dispatch.py): each direction as a sequence of its own, then their sum.
+
+    `sequential` takes the recurrence as it is written, which autograd can differentiate and which is slow.
+    """
+    scan = scan_sequential if sequential else scan_chunked
     dtype = torch.promote_types(u.dtype, torch.float32)
     x = u.to(dtype)
     y = torch.zeros_like(x)
     for k in range(delta.shape[1]):
         step = step_size(delta[:, k], None if delta_bias is None else delta_bias[k], delta_softplus, dtype)
         us, steps, Bs, Cs = (unfold(z.to(dtype), k) for z in (x, step, B[:, k], C[:, k]))
-        y += fold(scan_chunked(us, steps, Bs, Cs, A[k].to(dtype)), k, u.shape[2:])
+        y += fold(scan(us, steps, Bs, Cs, A[k].to(dtype)), k, u.shape[2:])
         if D is not None:
             y += D[k, :, None, None] * x
     return torch.empty_like(u).copy_(y)

@@ -5,6 +5,20 @@
 
 #include "scan_backward.h"
 
+/* y = exp(x), `repetitions` times over, for `count` numbers, a multiple of TILE * LANES: what tests and benchmarks
+ * measure exp by. */
+static void FN(exp_array)(const void *x, void *y, int64_t count, int64_t repetitions) {
+    for (int64_t r = 0; r < repetitions; r++) {
+        for (int64_t i = 0; i < count; i += TILE * LANES) {
+            VEC z[TILE];
+            EACH(j, TILE) z[j] = FN(load)((const REAL *)x + i + j * LANES) * (REAL)EXP_SCALE;
+            FN(exp_scaled)(TILE, z);
+            EACH(j, TILE) FN(store)((REAL *)y + i + j * LANES, z[j]);
+        }
+        KEEP_MEMORY();
+    }
+}
+
 #undef REAL
 #undef VEC
 #undef INTEGERS

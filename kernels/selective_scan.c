@@ -21,10 +21,12 @@
 #define INLINE static inline __attribute__((always_inline))
 #define EACH(i, count) _Pragma("GCC unroll 8") for (int i = 0; i < (count); i++)
 #define PREFETCH(p) __builtin_prefetch(p)
+#define KEEP_MEMORY() __asm__ volatile("" ::: "memory") /* what was stored counts, even if it is stored again */
 #else
 #define INLINE static inline
 #define EACH(i, count) for (int i = 0; i < (count); i++)
 #define PREFETCH(p)
+#define KEEP_MEMORY()
 #endif
 
 #ifndef TILE
@@ -159,14 +161,15 @@ struct kernels {
     size_t (*forward_scratch)(const struct scan *);
     void (*backward)(const struct scan *, int64_t, void *);
     size_t (*backward_scratch)(const struct scan *);
+    void (*exp_array)(const void *, void *, int64_t, int64_t);
 };
 
 /* By instruction set, best first; of each the float and the double kernels. */
 #define KERNELS(isa)                                                                    \
     {{#isa, 16, forward_unit_##isa##_float, forward_scratch_##isa##_float,              \
-      backward_unit_##isa##_float, backward_scratch_##isa##_float},                     \
+      backward_unit_##isa##_float, backward_scratch_##isa##_float, exp_array_##isa##_float}, \
      {#isa, 8, forward_unit_##isa##_double, forward_scratch_##isa##_double,             \
-      backward_unit_##isa##_double, backward_scratch_##isa##_double}}
+      backward_unit_##isa##_double, backward_scratch_##isa##_double, exp_array_##isa##_double}}
 static const struct kernels KERNEL_TABLE[][2] = {
 #ifdef X86
     KERNELS(avx512),
@@ -302,6 +305,29 @@ static PyObject *backward(PyObject *module, PyObject *const *args, Py_ssize_t na
     Py_RETURN_NONE;
 }
 
+/* exp(instruction set, double, threads, repetitions, count, address of x, address of y): every thread works on `count`
+ * numbers of its own. */
+static PyObject *exponentials(PyObject *module, PyObject *args) {
+    (void)module;
+    int isa, is_double, threads;
+    long long repetitions, count, x, y;
+    if (!PyArg_ParseTuple(args, "ipiLLLL", &isa, &is_double, &threads, &repetitions, &count, &x, &y)) return NULL;
+    if (isa < 0 || isa >= INSTRUCTION_SETS || count % (TILE * 16)) {
+        PyErr_SetString(PyExc_ValueError, "no such instruction set, or a count that is no multiple of 64");
+        return NULL;
+    }
+    const struct kernels *kernels = &KERNEL_TABLE[isa][is_double];
+    int64_t bytes = count * (is_double ? 8 : 4);
+    Py_BEGIN_ALLOW_THREADS
+#ifdef _OPENMP
+#pragma omp parallel for num_threads(threads)
+#endif
+    for (int i = 0; i < threads; i++)
+        kernels->exp_array((char *)(intptr_t)x + i * bytes, (char *)(intptr_t)y + i * bytes, count, repetitions);
+    Py_END_ALLOW_THREADS
+    Py_RETURN_NONE;
+}
+
 static PyObject *instruction_sets(PyObject *module, PyObject *unused) {
     (void)module, (void)unused;
     PyObject *names = PyDict_New();
@@ -316,6 +342,7 @@ static PyObject *instruction_sets(PyObject *module, PyObject *unused) {
 static PyMethodDef METHODS[] = {
     {"forward", (PyCFunction)(void (*)(void))forward, METH_FASTCALL, NULL},
     {"backward", (PyCFunction)(void (*)(void))backward, METH_FASTCALL, NULL},
+    {"exp", exponentials, METH_VARARGS, NULL},
     {"instruction_sets", instruction_sets, METH_NOARGS, "Those of this processor, best first: {name: number}."},
     {NULL, NULL, 0, NULL},
 };

@@ -134,11 +134,20 @@ const wait = setInterval(() => {
                 bd: [...document.querySelectorAll("#bd tr")].map(r => [...r.cells].map(c => c.textContent)),
                 sequences: [...find("sequence").options].map(o => o.value),
                 speed: document.querySelectorAll("#speed tr").length, caption: find("caption").textContent};
-  const box = find("plot").getBoundingClientRect(), target = drawn[0];
-  find("plot").dispatchEvent(new PointerEvent("pointermove", {
-    clientX: box.left + target.x * box.width / 900, clientY: box.top + target.y * box.width / 900}));
-  seen.tip = find("tip").textContent;
-  seen.tipVisible = getComputedStyle(find("tip")).visibility;
+  const hoverOver = (id, index) => {
+    const svg = find(id), box = svg.getBoundingClientRect(), target = svg.drawn[index];
+    const scale = box.width / svg.viewBox.baseVal.width;
+    svg.dispatchEvent(new PointerEvent("pointermove", {
+      clientX: box.left + target.x * scale, clientY: box.top + target.y * scale}));
+    return svg.nextElementSibling;
+  };
+  seen.tip = hoverOver("plot", 0).textContent;
+  seen.tipVisible = getComputedStyle(hoverOver("plot", 0)).visibility;
+  seen.frames = ["frame-bits", "frame-psnr"].map(id => find(id).drawn.length);
+  seen.frameTips = ["frame-bits", "frame-psnr"].map(id => hoverOver(id, 0).textContent);
+  find("bd-metric").value = "ms_ssim";
+  find("bd-metric").dispatchEvent(new Event("change"));
+  seen.bdOfAnother = [...find("bd").rows].map(r => [...r.cells].map(c => c.textContent));
   const middle = () => {
     const canvas = find("canvas");
     return [...canvas.getContext("2d").getImageData(canvas.width / 2 - 8, canvas.height / 2, 1, 1).data];
@@ -153,6 +162,9 @@ const wait = setInterval(() => {
   find("errors").dispatchEvent(new Event("input"));
   seen.error = middle();
   seen.width = find("canvas").width;
+  find("view").value = "rows";
+  find("view").dispatchEvent(new Event("input"));
+  seen.widthOfThree = find("canvas").width;
   find("seen").textContent = JSON.stringify(seen);
 }, 50);
 </script>"""
@@ -186,6 +198,20 @@ def test_the_page_draws_every_point_and_table(visit):
     assert visit["speed"] == 4
 
 
+def test_the_page_shows_the_bd_rates_of_one_measure_at_a_time(visit):
+    assert visit["bd"][0] == visit["bdOfAnother"][0] == ["", "x265", "tiny"]
+    small = [row for row in (*visit["bd"], *visit["bdOfAnother"]) if row[0] == "small"]
+    assert small[0][1] != "-"
+    assert small[1][1:] == ["-", "-"]  # too small for MS-SSIM
+
+
+def test_the_page_draws_bits_and_psnr_of_each_frame(visit, output):
+    assert visit["frames"] == [3 * 13, 3 * 13]
+    frames = data_of((output / "report.html").read_text())["frames"]["large"]["x264"]
+    assert f"{frames['label']}\nframe 0\n{frames['bits'][0]} bits" == visit["frameTips"][0]
+    assert f"{frames['label']}\nframe 0\n{frames['psnr'][0]:.2f} dB" == visit["frameTips"][1]
+
+
 def test_the_page_shows_values_on_hover(visit, output):
     data = data_of((output / "report.html").read_text())
     point = next(iter(data["curves"]["mean of the 2 common sequences"].values()))[0]
@@ -200,9 +226,9 @@ def test_the_viewer_shows_left_right_and_errors(visit, output):
     pictures = [picture_of(entry["data"]) for entry in scene["pictures"]]
     assert len(pictures) == 4
     height, width = pictures[0].shape[:2]
-    assert visit["width"] == width
+    assert (visit["width"], visit["widthOfThree"]) == (width, 3 * width)
     place = (height // 2, width // 2 - 8)
-    assert visit["left"][:3] == pictures[-2][place].tolist()
+    assert visit["left"][:3] == pictures[2][place].tolist()  # x265, the last anchor
     assert visit["right"][:3] == pictures[-1][place].tolist()
     difference = np.abs(pictures[-1][place].astype(int) - pictures[0][place])
     assert visit["error"][:3] == np.minimum(5 * difference, 255).tolist()

@@ -5,7 +5,14 @@ import json
 
 import pytest
 
-from vcodec.evaluation.results import Results, bd_table, nearest_points, speed_table, write_results
+from vcodec.evaluation.results import (
+    Results,
+    bd_table,
+    leading_codec,
+    nearest_points,
+    speed_table,
+    write_results,
+)
 
 RATES = (0.1, 0.2, 0.4, 0.8)
 
@@ -89,14 +96,43 @@ def test_a_metric_that_is_not_defined_has_no_bd_rate():
 
 def test_the_mean_curve_is_over_the_sequences_that_all_codecs_have(results):
     assert results.common_sequences() == ["a"]
-    assert [point["bpp"] for point in results.mean_points("x265")] == [0.05, 0.1, 0.2, 0.4]
+    assert [point["bpp"] for point in results.mean_points("x265", "psnr_rgb")] == [0.05, 0.1, 0.2, 0.4]
 
 
-def test_points_nearest_in_rate(results):
-    points = {codec: results.points(codec, "a") for codec in results.codecs}
-    nearest = nearest_points(points, leader="x264")
-    assert {codec: point["bpp"] for codec, point in nearest.items()} == {"x264": 0.4, "x265": 0.4, "hm": 0.2}
+def test_a_mean_curve_leaves_out_sequences_on_which_its_metric_is_not_defined():
+    records = [*curve_of("x264", "large"), *curve_of("x264", "small", 0.5, ms_ssim=None)]
+    results = Results(records, ["x264"], ["large", "small"], "psnr_rgb")
+    assert results.common_sequences("psnr_rgb") == ["large", "small"]
+    assert results.common_sequences("ms_ssim") == ["large"]
+    assert [point["bpp"] for point in results.mean_points("x264", "ms_ssim")] == list(RATES)
+    assert results.mean_points("x264", "psnr_rgb")[0]["bpp"] == pytest.approx(0.75 * RATES[0])
+
+
+def test_vmaf_is_compared_where_it_was_measured():
+    records = [*curve_of("x264", "a", vmaf=50.0, mse_y=1.0), *curve_of("x265", "a", vmaf=60.0, mse_y=1.0)]
+    results = Results(records, ["x264", "x265"], ["a"], "psnr_rgb")
+    assert results.metrics == ["psnr_rgb", "psnr_yuv", "ms_ssim", "vmaf"]
+    assert results.extra_metrics == ["vmaf", "mse_y"]
+    assert "does not rise" in row_of(bd_table(results), anchor="x264", metric="vmaf", sequence="a")["reason"]
+
+
+def test_the_points_shown_together_lie_where_all_curves_have_rates():
+    points = {"x264": curve_of("x264", "a"), "x265": curve_of("x265", "a", 0.3)}  # shared rates: 0.1 to 0.24
+    nearest = nearest_points(points)
+    assert {codec: point["bpp"] for codec, point in nearest.items()} == {"x264": 0.1, "x265": pytest.approx(0.12)}
     assert nearest_points({"x264": []}) == {}
+
+
+def test_a_model_leads_the_choice_of_points_wherever_it_stands():
+    points = {"net": curve_of("net", "a", 3.0), "x264": curve_of("x264", "a"), "x265": curve_of("x265", "a")}
+    nearest = nearest_points(points)  # shared rates: 0.3 to 0.8, middle 0.49
+    assert {codec: point["bpp"] for codec, point in nearest.items()} == {
+        "net": pytest.approx(0.6),
+        "x264": 0.8,
+        "x265": 0.8,
+    }
+    assert leading_codec(["net", "x264", "hm"]) == "net"
+    assert leading_codec(["x264", "hm"]) == "hm"
 
 
 def test_speed_is_frames_over_seconds_and_unknown_where_nothing_was_encoded(results):

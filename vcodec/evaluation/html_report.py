@@ -16,13 +16,13 @@ import numpy as np
 from PIL import Image
 
 from vcodec.evaluation.bd_rate import LOW_OVERLAP
-from vcodec.evaluation.codecs import STANDARD_LABELS, Codec
+from vcodec.evaluation.codecs import Codec
 from vcodec.evaluation.meter import Meter
 from vcodec.evaluation.plots import COLORS
 from vcodec.evaluation.presets import Preset
-from vcodec.evaluation.report import protocol_sentences, speed_cells
+from vcodec.evaluation.report import SPEED_NOTE, protocol_sentences, speed_cells
 from vcodec.evaluation.results import (
-    BD_METRICS,
+    ANCHORS,
     MEAN,
     MEAN_COMMON,
     NAMES,
@@ -30,6 +30,7 @@ from vcodec.evaluation.results import (
     Results,
     bd_table,
     curve,
+    leading_codec,
     nearest_points,
 )
 from vcodec.evaluation.runner import stream_path, write_whole
@@ -61,14 +62,15 @@ def write_html(
         "command": command,
         "protocol": protocol_sentences(preset),
         "headline": results.headline,
-        "metrics": {**NAMES, "ms_ssim": "MS-SSIM (dB)"},
+        "metrics": {metric: NAMES[metric] for metric in results.metrics},
         "codecs": results.codecs,
         "colors": {codec: COLORS[i % len(COLORS)] for i, codec in enumerate(results.codecs)},
         "curves": _curves(results, f"mean of the {common} common sequences"),
+        "frames": {sequence: _frames(results, sequence) for sequence in results.sequences},
         "bd": bd_table(results),
         "mean_names": {MEAN: "mean", MEAN_COMMON: f"mean of the {common} common"},
         "low_overlap": LOW_OVERLAP,
-        "speed": {"head": head, "body": body},
+        "speed": {"note": SPEED_NOTE, "head": head, "body": body},
         "pictures": pictures,
         "omitted": omitted,
     }
@@ -78,34 +80,54 @@ def write_html(
 
 
 def _curves(results: Results, mean_name: str) -> dict[str, dict[str, list[Record]]]:
-    curves = {sequence: _of_all(results, sequence) for sequence in results.sequences}
-    means = {codec: _shown(results.mean_points(codec)) for codec in results.codecs}
+    curves = {s: {codec: _shown(results, codec, s) for codec in results.codecs} for s in results.sequences}
+    means = {codec: _shown_means(results, codec) for codec in results.codecs}
     return {mean_name: means, **curves} if results.common_sequences() else curves
 
 
-def _of_all(results: Results, sequence: str) -> dict[str, list[Record]]:
-    return {codec: _shown(results.points(codec, sequence)) for codec in results.codecs}
-
-
-def _shown(points: list[Record]) -> list[Record]:
-    shown = [{"quality": point["quality"], "bpp": point["bpp"]} for point in points]
-    for metric in BD_METRICS:
-        values = [point.quality for point in curve(points, metric)]
-        for index, target in enumerate(shown):
-            target[metric] = values[index] if values else None
+def _shown(results: Results, codec: str, sequence: str) -> list[Record]:
+    """The points of a curve with all their metrics."""
+    points = results.points(codec, sequence)
+    shown: list[Record] = [{"quality": point["quality"], "bpp": point["bpp"]} for point in points]
+    for metric in results.metrics:
+        for target, point in zip(shown, curve(points, metric), strict=False):  # no points where it is not defined
+            target[metric] = point.quality
     return shown
+
+
+def _shown_means(results: Results, codec: str) -> list[Record]:
+    """The mean curves, a point for each metric: means are over the sequences on which a metric is defined."""
+    shown = []
+    for metric in results.metrics:
+        points, count = results.mean_points(codec, metric), len(results.common_sequences(metric))
+        for point, drawn in zip(points, curve(points, metric), strict=True):
+            target = {"quality": point["quality"], "bpp": point["bpp"], metric: drawn.quality}
+            shown.append({**target, "sequences": count})
+    return shown
+
+
+def _frames(results: Results, sequence: str) -> dict[str, Record]:
+    """Bits and PSNR of each frame, of every codec's point nearest to one rate."""
+    points = nearest_points({codec: results.points(codec, sequence) for codec in results.codecs})
+    return {
+        codec: {
+            "label": f"{codec} {point['quality']} ({point['bpp']:.3f} bpp)",
+            "bits": point["per_frame"]["bits"],
+            "psnr": point["per_frame"][results.headline],
+        }
+        for codec, point in points.items()
+    }
 
 
 def _pictures(
     results: Results, sources: list[Source], codecs: dict[str, Codec], output: Path
 ) -> tuple[list[dict[str, Any]], str]:
     """Scenes for the viewer, and a sentence about what is not among them."""
-    leader = next((label for label in reversed(results.codecs) if label not in STANDARD_LABELS), None)
     scenes: list[dict[str, Any]] = []
     left_out = []
     used = 0
     for source in sources:
-        points = nearest_points({c: results.points(c, source.name) for c in results.codecs}, leader)
+        points = nearest_points({c: results.points(c, source.name) for c in results.codecs})
         if not points or used >= PICTURE_BYTES:
             left_out.append(source.name)
             continue
@@ -122,18 +144,21 @@ def _scene(
     """One frame of one sequence: the source, and each codec at its point nearest to one rate."""
     frame = min(PICTURED_FRAME, min(point["frames"] for point in points.values()) - 1)
     original = next(islice(source, frame, None))
-    pictures = [{"label": "source", "data": _data_uri(original)}]
+    pictures = [{"codec": "source", "label": "source", "data": _data_uri(original)}]
     for label, point in points.items():
         path = stream_path(output, label, source.name, point["quality"])
         if path is not None:
             decoded = codecs[label].decode(source, point["quality"], path, Meter())
-            figure = f"{point[headline]:.2f} dB" if point[headline] is not None else ""
-            text = f"{label} {point['quality']}: {point['bpp']:.4f} bpp, {figure} over all frames"
-            pictures.append({"label": text, "data": _data_uri(next(islice(decoded, frame, None)))})
+            figure = f", {point[headline]:.2f} dB over all frames" if point[headline] is not None else ""
+            text = f"{label} {point['quality']}: {point['bpp']:.4f} bpp{figure}"
+            pictures.append({"codec": label, "label": text, "data": _data_uri(next(islice(decoded, frame, None)))})
     width, height = source.format.width, source.format.height
     is_cut = width > LARGEST_PICTURE[0] or height > LARGEST_PICTURE[1]
     crop = f" (the middle of {width}x{height})" if is_cut else ""
-    return {"sequence": source.name, "frame": frame, "crop": crop, "pictures": pictures}
+    shown = [picture["codec"] for picture in pictures]
+    right = shown.index(leading_codec(shown[1:])) if shown[1:] else 0
+    left = next((shown.index(c) for c in reversed(ANCHORS) if c in shown and c != shown[right]), 0)
+    return {"sequence": source.name, "frame": frame, "crop": crop, "pictures": pictures, "left": left, "right": right}
 
 
 def _data_uri(frame: Frame) -> str:

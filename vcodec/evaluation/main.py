@@ -9,6 +9,7 @@ from pathlib import Path
 
 from vcodec.errors import VcodecError
 from vcodec.evaluation.codecs import STANDARD_LABELS, Codec, CodecOptions, create_codecs
+from vcodec.evaluation.document import check_document, insert_results
 from vcodec.evaluation.extra_metrics import EXTRA_METRICS, create_extra_metric
 from vcodec.evaluation.html_report import write_html
 from vcodec.evaluation.jobs import Job
@@ -60,6 +61,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--hm-streams", type=Path, help="folder of NAME_qpQP.hevc (default: hm beside the data)")
     add("--ffmpeg", help="an ffmpeg with libvvenc (vvenc) or libvmaf (vmaf)")
     add("--ssf2020-checkpoint", type=Path, action="append", default=[], help="of ssf2020; once per rate, rising")
+    add("--insert-into", type=Path, metavar="FILE.md", help="also put the tables between two lines of this document")
     add("--json", action="store_true", help="print the BD-rates as JSON instead of a table")
     add("--quiet", action="store_true", help="no progress bar")
     return parser
@@ -70,6 +72,8 @@ def _evaluate(options: argparse.Namespace) -> int:
     if options.sequences:
         dataset = dataset.select(options.sequences)
     preset = _preset(options)
+    if options.insert_into:
+        check_document(options.insert_into, preset)
     codecs = create_codecs(options.codecs, preset, _codec_options(options, dataset))
     metrics = tuple(create_extra_metric(name, options.ffmpeg) for name in options.metrics)
     sources = [Source(sequence, preset.frames, preset.bit_depth) for sequence in dataset.sequences]
@@ -116,6 +120,8 @@ def _write_report(
     write_plots(results, options.output)
     write_markdown(results, preset, title, command, options.output)
     write_html(results, preset, title, command, sources, codecs, options.output)
+    if options.insert_into:
+        insert_results(options.insert_into, results, preset, command, options.output)
 
 
 def _print_summary(results: Results, outcome: RunOutcome, options: argparse.Namespace) -> None:
@@ -126,7 +132,7 @@ def _print_summary(results: Results, outcome: RunOutcome, options: argparse.Name
         if row["sequence"] == "mean" and row["metric"] == results.headline and row["bd_rate"] is not None:
             print(
                 f"{row['codec']:24} against {row['anchor']}: BD-rate {row['bd_rate']:+6.1f} % ({row['metric']}, "
-                f"mean of {row['sequences']} sequences)"
+                f"mean over {row['sequences']} sequence{'' if row['sequences'] == 1 else 's'})"
             )
     print(speed_markdown(results))
     computed = len(outcome.records) - outcome.reused

@@ -22,13 +22,12 @@ def write_plots(results: Results, output: Path) -> None:
 
 
 def mean_figure(results: Results) -> Figure:
-    """The mean curves: the headline PSNR and MS-SSIM over rate."""
+    """The mean curves, the headline PSNR and MS-SSIM over rate: each over the sequences on which it is defined."""
     figure = Figure(figsize=(11, 4.8), layout="constrained")
-    common = results.common_sequences()
-    points = {codec: results.mean_points(codec) for codec in results.codecs}
     for axes, metric in zip(figure.subplots(1, 2), (results.headline, "ms_ssim"), strict=True):
-        _plot_curves(axes, points, metric)
-    figure.suptitle(f"Mean over {len(common)} sequence{'' if len(common) == 1 else 's'}")
+        _plot_curves(axes, {codec: results.mean_points(codec, metric) for codec in results.codecs}, metric)
+        count = len(results.common_sequences(metric))
+        axes.set_title(f"Mean over {count} sequence{'' if count == 1 else 's'}")
     return figure
 
 
@@ -60,8 +59,7 @@ def _plot_curves(axes: Axes, points: dict[str, list[Record]], metric: str) -> No
         drawn = curve(points[codec], metric)
         if drawn:
             axes.plot([p.bpp for p in drawn], [p.quality for p in drawn], label=codec, **_style(codecs, codec))
-    unit = "MS-SSIM (dB: -10 log10(1 - MS-SSIM))" if metric == "ms_ssim" else NAMES[metric]
-    axes.set(xlabel="bits per pixel", ylabel=unit)
+    axes.set(xlabel="bits per pixel", ylabel=NAMES[metric])
     axes.grid(alpha=0.3)
     if axes.lines:
         axes.legend(fontsize=9)

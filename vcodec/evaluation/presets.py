@@ -20,43 +20,35 @@ class Preset:
     """At most so many frames of each sequence; None: all."""
     headline: str
     """The metric that tables and plots lead with."""
-    description: str
 
     @property
     def gop_size(self) -> int | None:
         """Frames in a group of pictures; None where the sequence is one group."""
         return None if self.intra_period < 0 else self.intra_period
 
+    @property
+    def description(self) -> str:
+        """The protocol in a sentence, with what was changed by options."""
+        groups = "One I-frame, the first" if self.gop_size is None else f"GOP {self.gop_size}"
+        depth = "the source's own bit depth" if self.bit_depth is None else f"{self.bit_depth} bit"
+        frames = "all frames" if self.frames is None else f"at most {self.frames} frames"
+        return (
+            f"{groups}, low delay (tune zerolatency: no B-frames, no look-ahead), preset {self.speed}, no scene-cut "
+            f"I-frames, {depth}, {frames}, {HEADLINES[self.headline]} averaged over frames."
+        )
+
     def identity(self) -> dict[str, object]:
         """What of it determines results, as JSON."""
         return {"name": self.name, "intra_period": self.intra_period, "speed": self.speed}
 
 
-PAPER = Preset(
-    name="paper",
-    intra_period=12,
-    speed="medium",
-    bit_depth=8,
-    frames=96,
-    headline="psnr_rgb",
-    description=(
-        "GOP 12, low delay (tune zerolatency: no B-frames, no look-ahead), preset medium, no scene-cut I-frames, "
-        "8 bit, at most 96 frames, PSNR in RGB averaged over frames."
-    ),
-)
+HEADLINES = {"psnr_rgb": "PSNR in RGB", "psnr_yuv": "PSNR as (6 Y + U + V) / 8"}
 
-MODERN = Preset(
-    name="modern",
-    intra_period=32,
-    speed="veryslow",
-    bit_depth=None,
-    frames=96,
-    headline="psnr_yuv",
-    description=(
-        "Intra period 32 (or -1: one I-frame), low delay (tune zerolatency), preset veryslow, no scene-cut I-frames, "
-        "the source's own bit depth, at most 96 frames, PSNR as (6 Y + U + V) / 8 averaged over frames."
-    ),
-)
+PAPER = Preset(name="paper", intra_period=12, speed="medium", bit_depth=8, frames=96, headline="psnr_rgb")
+"""The protocol of the papers on learned video codecs that compare with x264 and x265."""
+
+MODERN = Preset(name="modern", intra_period=32, speed="veryslow", bit_depth=None, frames=96, headline="psnr_yuv")
+"""The protocol of today's papers; with an intra period of -1 too."""
 
 PRESETS = {preset.name: preset for preset in (PAPER, MODERN)}
 

@@ -32,11 +32,16 @@ SPEED_COLUMNS: dict[str, tuple[str, float]] = {
 }
 """Key of a row of the speed table: its heading and the factor to its unit."""
 
+SPEED_NOTE = (
+    "Frames per second over all points, single figures of a shared machine: trust ratios, and only of codecs that ran "
+    "under the same load. Peak memory is above what the process held before, which includes a model's weights."
+)
+
 
 def protocol_sentences(preset: Preset) -> list[str]:
     """What a reader has to know to trust or repeat the figures."""
     return [
-        f"Preset {preset.name}: {preset.description} Intra period {preset.intra_period}.",
+        f"Preset {preset.name}: {preset.description}",
         "Rates are the bytes of real files: bare elementary streams of the standard codecs (headers once, no "
         "container, no text messages), whole files of the others. x264 runs on one thread (one slice a picture).",
         "Pictures are decoded from those files, at the source's bit depth. One averaging for all codecs: the mean over "
@@ -49,22 +54,27 @@ def protocol_sentences(preset: Preset) -> list[str]:
 
 def write_markdown(results: Results, preset: Preset, title: str, command: str, output: Path) -> None:
     """Write report.md."""
-    common = results.common_sequences()
     parts = [
         f"# {title}",
-        f"    {command}",
-        "\n".join(f"- {sentence}" for sentence in protocol_sentences(preset)),
-        f"![Rate-distortion curves, mean over {len(common)} sequences](rd.png)",
-        "## BD-rate",
-        *(_bd_section(results, anchor) for anchor in ANCHORS if anchor in results.codecs),
-        "## Speed",
-        "Frames per second over all points, single figures of a shared machine: trust ratios, and only of codecs that "
-        "ran under the same load. Peak memory is above what the process held before, which includes a model's weights.",
-        speed_markdown(results),
+        *summary(results, preset, command, "rd.png"),
         "## Sequences",
         *(_sequence_section(results, sequence) for sequence in results.sequences),
     ]
     write_whole(output / "report.md", ("\n\n".join(parts) + "\n").encode())
+
+
+def summary(results: Results, preset: Preset, command: str, picture: str) -> list[str]:
+    """Paragraphs of Markdown: how it was measured, the mean curves, BD-rates, speed."""
+    return [
+        f"    {command}",
+        "\n".join(f"- {sentence}" for sentence in protocol_sentences(preset)),
+        f"![Rate-distortion curves, mean over the sequences that all codecs have]({picture})",
+        "## BD-rate",
+        *(_bd_section(results, anchor) for anchor in ANCHORS if anchor in results.codecs),
+        "## Speed",
+        SPEED_NOTE,
+        speed_markdown(results),
+    ]
 
 
 def _bd_section(results: Results, anchor: str) -> str:
@@ -120,9 +130,10 @@ def _sequence_section(results: Results, sequence: str) -> str:
         for point in results.points(codec, sequence):
             figures = [f"{point['bpp']:.4f}", *(_number(point[metric]) for metric in ("psnr_rgb", "psnr_yuv"))]
             similarity = "-" if point["ms_ssim"] is None else f"{point['ms_ssim']:.5f}"
-            body.append([codec, str(point["quality"]), *figures, similarity])
-    table = markdown_table(["codec", "quality", "bpp", "PSNR RGB", "PSNR YUV", "MS-SSIM"], body)
-    return f"### {sequence}\n\n![Curves and frames](plots/{sequence}.png)\n\n{table}"
+            extra = [_number(point[metric]) for metric in results.extra_metrics]
+            body.append([codec, str(point["quality"]), *figures, similarity, *extra])
+    head = ["codec", "quality", "bpp", "PSNR RGB", "PSNR YUV", "MS-SSIM", *results.extra_metrics]
+    return f"### {sequence}\n\n![Curves and frames](plots/{sequence}.png)\n\n{markdown_table(head, body)}"
 
 
 def markdown_table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:

@@ -12,14 +12,22 @@ from typing import Any
 import numpy as np
 
 from vcodec.evaluation.bd_rate import RatePoint, bjontegaard_delta, ms_ssim_in_decibels
+from vcodec.evaluation.codecs import STANDARD_LABELS
+from vcodec.evaluation.extra_metrics import EXTRA_METRICS
 from vcodec.evaluation.jobs import COSTS
 from vcodec.evaluation.runner import write_whole
 
 Record = dict[str, Any]
 
 ANCHORS = ("x264", "x265")
-BD_METRICS = ("psnr_rgb", "psnr_yuv", "ms_ssim")
-NAMES = {"psnr_rgb": "PSNR RGB (dB)", "psnr_yuv": "PSNR YUV 6:1:1 (dB)", "ms_ssim": "MS-SSIM RGB"}
+BD_METRICS = ("psnr_rgb", "psnr_yuv", "ms_ssim", "vmaf")
+"""The metrics that curves are drawn of and compared by, where the records have them."""
+NAMES = {
+    "psnr_rgb": "PSNR RGB (dB)",
+    "psnr_yuv": "PSNR YUV 6:1:1 (dB)",
+    "ms_ssim": "MS-SSIM RGB (dB)",
+    "vmaf": "VMAF",
+}
 
 MEAN = "mean"
 """Row of the mean over all sequences that two codecs share."""
@@ -43,20 +51,32 @@ class Results:
         chosen = [r for r in self.records if r["codec"] == codec and r["sequence"] == sequence]
         return sorted(chosen, key=lambda record: float(record["bpp"]))
 
-    def common_sequences(self) -> list[str]:
-        """The sequences on which every codec has points."""
-        return [s for s in self.sequences if all(self.points(codec, s) for codec in self.codecs)]
+    @property
+    def metrics(self) -> list[str]:
+        """The metrics that curves are drawn of and compared by."""
+        return [metric for metric in BD_METRICS if any(metric in record for record in self.records)]
 
-    def mean_points(self, codec: str) -> list[Record]:
-        """The mean curve over the common sequences: at each quality the mean rate and the mean of each metric."""
-        sequences = self.common_sequences()
-        curves = [self.points(codec, sequence) for sequence in sequences]
-        qualities = sorted({r["quality"] for curve in curves for r in curve})
+    @property
+    def extra_metrics(self) -> list[str]:
+        """The further measures that were asked for."""
+        return [metric for metric in EXTRA_METRICS if any(metric in record for record in self.records)]
+
+    def common_sequences(self, metric: str | None = None) -> list[str]:
+        """The sequences on which every codec has points, and on which the metric, if one is given, is defined."""
+        curves = {s: [self.points(codec, s) for codec in self.codecs] for s in self.sequences}
+        common = [s for s, of_codecs in curves.items() if all(of_codecs)]
+        if metric is None:
+            return common
+        return [s for s in common if all(point[metric] is not None for points in curves[s] for point in points)]
+
+    def mean_points(self, codec: str, metric: str) -> list[Record]:
+        """The mean curve over the common sequences: at each quality the mean rate and the mean of the metric."""
+        curves = [self.points(codec, sequence) for sequence in self.common_sequences(metric)]
         means = []
-        for quality in qualities:
+        for quality in sorted({r["quality"] for curve in curves for r in curve}):
             chosen = [r for curve in curves for r in curve if r["quality"] == quality]
-            if len(chosen) == len(sequences):
-                means.append({"quality": quality, **{k: _mean(r[k] for r in chosen) for k in ("bpp", *BD_METRICS)}})
+            if len(chosen) == len(curves):
+                means.append({"quality": quality, **{key: _mean(r[key] for r in chosen) for key in ("bpp", metric)}})
         return sorted(means, key=lambda record: float(record["bpp"]))
 
 
@@ -68,14 +88,28 @@ def curve(points: Sequence[Record], metric: str) -> list[RatePoint]:
     return [RatePoint(point["bpp"], scale(point[metric])) for point in points]
 
 
-def nearest_points(points: dict[str, list[Record]], leader: str | None = None) -> dict[str, Record]:
-    """One point of each codec, at about the same rate: that of the leader's middle point (by default the last's)."""
+def nearest_points(points: dict[str, list[Record]]) -> dict[str, Record]:
+    """One point of each codec, all at about the same rate: the middle of the rates that all curves reach.
+
+    The leader (the last that is no standard codec, or the last of all) takes its point nearest to that rate, the others
+    theirs nearest to the leader's.
+    """
     having = {codec: curve for codec, curve in points.items() if curve}
     if not having:
         return {}
-    leading = having[leader] if leader in having else list(having.values())[-1]
-    rate = leading[len(leading) // 2]["bpp"]
-    return {c: min(points, key=lambda point: abs(math.log(point["bpp"] / rate))) for c, points in having.items()}
+    lowest = max(min(point["bpp"] for point in curve) for curve in having.values())
+    highest = min(max(point["bpp"] for point in curve) for curve in having.values())
+    leader = _nearest(having[leading_codec(list(having))], math.sqrt(lowest * highest))
+    return {codec: _nearest(curve, leader["bpp"]) for codec, curve in having.items()}
+
+
+def leading_codec(codecs: Sequence[str]) -> str:
+    """The codec that a comparison is about: the last that is no standard codec, or the last of all."""
+    return next((codec for codec in reversed(codecs) if codec not in STANDARD_LABELS), codecs[-1])
+
+
+def _nearest(curve: list[Record], rate: float) -> Record:
+    return min(curve, key=lambda point: abs(math.log(point["bpp"] / rate)))
 
 
 def bd_table(results: Results) -> list[Record]:
@@ -87,7 +121,7 @@ def bd_table(results: Results) -> list[Record]:
     rows = []
     for anchor in [a for a in ANCHORS if a in results.codecs]:
         for codec in [c for c in results.codecs if c != anchor]:
-            for metric in BD_METRICS:
+            for metric in results.metrics:
                 rows += _bd_rows(results, anchor, codec, metric)
     return rows
 
