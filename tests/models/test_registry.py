@@ -1,7 +1,10 @@
 """What must hold for every registered model; the fast tests take an eighth of each width."""
 
+import contextlib
+
 import pytest
 import torch
+from recording import perturbed, record
 from synthetic import assert_same_picture, moving_frames, scrambled, small_model
 
 from vcodec.codec import Decoder, Encoder
@@ -86,6 +89,33 @@ def test_full_sizes_decode_what_was_coded(name, size):
 def test_full_sizes_code_full_hd(name):
     torch.manual_seed(0)
     check_coding(scrambled(create_model(name, pretrained=False)), (1920, 1080), 2)
+
+
+def test_the_frame_before_informs_a_temporal_model_and_its_noise_no_scale():
+    model = small_model("mambavc-ssf-small")
+    frames = moving_frames(VideoFormat(64, 48, "420"), 3, (3.0, 2.0))
+    encoder = Encoder(model, frames[0].format, 50, cascade=False)
+    packets = [encoder.encode(frame) for frame in frames]
+    assert packets[2].skip == 0
+    seen = []
+    for size in (0.0, 1e-3):
+        decoder = Decoder(model, frames[0].format)
+        for packet in packets[:2]:
+            decoder.decode(packet)
+        assert decoder._reference.motion.symbols.any()
+        assert decoder._reference.residual.symbols.any()
+        decoder._reference = perturbed(decoder._reference, size)
+        seen.append(record(decoder, packets[2]))
+    for a, b in zip(seen[0].levels + seen[0].symbols, seen[1].levels + seen[1].symbols, strict=True):
+        assert (a == b).all()
+
+    decoder = Decoder(model, frames[0].format)
+    for packet in packets[:2]:
+        decoder.decode(packet)
+    decoder._reference = decoder._reference.repeated()  # without the latents it is another frame, or no frame at all
+    with contextlib.suppress(VcodecError):
+        levels = record(decoder, packets[2]).levels
+        assert any((a != b).any() for a, b in zip(levels, seen[0].levels, strict=True))
 
 
 def test_names_are_listed_by_pattern_and_kind():

@@ -92,7 +92,8 @@ def everything_coded(monkeypatch) -> None:
 
 def model_and_frames(name: str) -> tuple[ImageModel, list[Frame]]:
     model = small_model(name)
-    return model, moving_frames(FORMAT, 2 if isinstance(model, VideoModel) else 1, (3.0, 2.0))
+    count = 1 if not isinstance(model, VideoModel) else 3 if model.config.residual.entropy.temporal else 2
+    return model, moving_frames(FORMAT, count, (3.0, 2.0))
 
 
 @pytest.mark.parametrize("name", list_models())

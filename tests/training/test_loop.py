@@ -42,17 +42,19 @@ def test_a_stage_moves_only_its_own_parameters(short_run: TrainingConfig):
     stages = (
         Stage("pictures", "image", 1, 1, (64, 64), train="image"),
         Stage("clips", "video", 1, 1, (64, 64), frames=2, train="video", detach_reference=True),
+        Stage("motion", "video", 1, 1, (64, 64), frames=2, train="motion"),
     )
     train(dataclasses.replace(short_run, schedule=Schedule("two", stages), ema_decay=0.0))
     torch.manual_seed(short_run.seed)
     start = create_model(short_run.model, pretrained=False).state_dict()
-    first, second = (load_model(short_run.output / f"stage-{n}.safetensors").state_dict() for n in (1, 2))
+    first, second, third = (load_model(short_run.output / f"stage-{n}.safetensors").state_dict() for n in (1, 2, 3))
 
     def moved(a: dict, b: dict) -> set[str]:
         return {key.split(".")[0] for key in a if a[key].is_floating_point() and not torch.equal(a[key], b[key])}
 
     assert moved(start, first) == {"iframe"}
     assert moved(first, second) == {"flow", "residual"}
+    assert moved(second, third) == {"flow"}
 
 
 def test_micro_batches_give_the_losses_of_the_whole_batch(short_run: TrainingConfig, tmp_path: Path):

@@ -7,7 +7,14 @@ from hypothesis import strategies as st
 
 from vcodec.models import lambda_of_quality
 from vcodec.training import Stage
-from vcodec.training.objective import MS_SSIM_LAMBDA_RATIO, quality_of_lambda, rate_distortion
+from vcodec.training.objective import (
+    BALANCED_LAMBDA,
+    MS_SSIM_LAMBDA_RATIO,
+    UNCODED,
+    quality_of_lambda,
+    rate_distortion,
+    residual_cost,
+)
 
 
 def stage(**changes: object) -> Stage:
@@ -56,6 +63,34 @@ def test_ms_ssim_of_equal_pictures_costs_nothing(batch):
     assert 0 < float(worse.loss) - float(worse.bpp.mean()) < 0.1 * MS_SSIM_LAMBDA_RATIO
     worse.loss.backward()
     assert x_hat.grad.isfinite().all()
+
+
+def test_balance_weighs_each_sample_by_its_lambda(batch):
+    x_hat, bits, frames, lmbda = batch
+    plain = rate_distortion(x_hat, bits, frames, lmbda, stage())
+    balanced = rate_distortion(x_hat, bits, frames, lmbda, stage(balance=0.5))
+    costs = (lmbda[:, None] * 255**2 * plain.mse + plain.bpp).mean(dim=1)
+    assert float(balanced.loss) == pytest.approx(float((costs * (BALANCED_LAMBDA / lmbda) ** 0.5).mean()), rel=1e-5)
+
+
+def test_the_cost_of_a_residual_is_its_error_until_coding_it_is_cheaper():
+    x, lmbda = torch.full((2, 3, 16, 16), 0.5), torch.tensor([0.001, 1.0])
+    prediction = (x + 0.05).requires_grad_()
+    price = lmbda * 255**2 * 0.05**2
+    assert price[0] < UNCODED < price[1]
+    cost = residual_cost(prediction, x, lmbda)
+    assert cost[0].item() == pytest.approx(price[0].item(), rel=1e-5)
+    assert cost[1].item() == pytest.approx(UNCODED * (1 + torch.log(price[1] / UNCODED).item()), rel=1e-5)
+    cost.sum().backward()
+    assert (prediction.grad > 0).all()
+
+
+def test_a_motion_stage_is_about_the_cost_of_the_residual(batch):
+    x_hat, bits, frames, lmbda = batch
+    result = rate_distortion(x_hat, bits, frames, lmbda, stage(train="motion"))
+    costs = [residual_cost(x_hat[:, t], frames[:, t], lmbda) for t in range(3)]
+    expected = torch.stack(costs, 1).mean() + result.bpp.mean()
+    assert float(result.loss.detach()) == pytest.approx(float(expected), rel=1e-5)
 
 
 @given(st.floats(0, 63))
