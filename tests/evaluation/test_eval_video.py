@@ -103,7 +103,17 @@ def test_what_cannot_be_run_is_said_in_a_sentence(arguments, reason, dataset_dir
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("option", [["--frames", "0"], ["--jobs", "-1"], ["--qualities", "64"], ["--preset", "x"]])
+def test_an_output_that_is_a_file_is_refused(dataset_directory, tmp_path, capsys):
+    (tmp_path / "file").write_text("mine")
+    arguments = ["--data", str(dataset_directory), "--codecs", "x264", "--output", str(tmp_path / "file")]
+    assert main(arguments) == 1
+    assert "is no folder" in capsys.readouterr().err
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    "option", [["--frames", "0"], ["--jobs", "-1"], ["--qualities", "64"], ["--preset", "x"], ["--device", "tpu"]]
+)
 def test_wrong_usage_exits_with_2(option, tmp_path):
     with pytest.raises(SystemExit) as caught:
         main(["--data", ".", "--codecs", "x264", "--output", str(tmp_path), *option])

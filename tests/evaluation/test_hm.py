@@ -3,6 +3,7 @@
 import re
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -137,3 +138,10 @@ def test_a_stream_with_other_iframes_is_refused(small_source, streams):
 def test_a_sequence_without_streams_has_no_points(small_source, streams):
     (streams / "small_qp32.hevc").rename(streams / "another_qp32.hevc")
     assert HmStreams(PAPER, streams).qualities(small_source) == ()
+
+
+def test_a_program_is_run_by_its_path_also_when_it_lies_in_the_working_folder(tmp_path, monkeypatch):
+    (tmp_path / "TAppEncoder").touch()
+    monkeypatch.chdir(tmp_path)
+    codec = create_codec("hm", PAPER, CodecOptions(hm_encoder=Path("TAppEncoder")))
+    assert codec.encoder == tmp_path / "TAppEncoder"

@@ -76,6 +76,7 @@ def test_a_standard_set_whose_files_are_there(tmp_path):
         ("{}", "a manifest is a list"),
         ('[{"width": 3}]', "is not understood"),
         ('[{"file": "small.mp4", "name": "../up"}]', "is not understood"),
+        ('[{"file": "small.mp4", "frame_rate": 0}]', "is not understood"),
         ('[{"file": "gone.mp4"}]', "not beside it"),
         ('[{"file": "small.mp4"}, {"file": "small.mp4"}]', "Two sequences are called small"),
     ],

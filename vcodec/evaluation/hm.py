@@ -36,8 +36,8 @@ def create_hm_codec(preset: Preset, options: CodecOptions) -> "HmCodec | HmStrea
     for program in (encoder, decoder, config):
         if program is not None and not program.is_file():
             raise VcodecError(f"{program}: there is no such file; build HM and give the paths of its programs.")
-    if encoder is not None:
-        return HmCodec(preset, encoder, decoder, config)
+    if encoder is not None:  # absolute: a bare name would be looked for on the search path
+        return HmCodec(preset, encoder.absolute(), decoder.absolute() if decoder else None, config)
     if options.hm_streams is not None and any(options.hm_streams.glob("*_qp*.hevc")):
         return HmStreams(preset, options.hm_streams)
     raise VcodecError(

@@ -1,6 +1,7 @@
 """The options of eval_video.py and what they start."""
 
 import argparse
+import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -54,7 +55,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--metrics", type=_list, default=[], help=f"also measure: {', '.join(EXTRA_METRICS)}")
     add("--jobs", type=_count, default=1, help="processes at a time (default: 1, which speed figures need)")
     add("--ray-address", help="run on a Ray cluster: its address, or `local`")
-    add("--device", default="auto", help="of the models: auto, cpu, cuda (default: auto)")
+    add("--device", type=_device, default="auto", help="of the models: auto, cpu, cuda (default: auto)")
     add("--hm-encoder", type=Path, help="TAppEncoder of HM (or VCODEC_HM_ENCODER)")
     add("--hm-decoder", type=Path, help="TAppDecoder of HM; else FFmpeg's libraries (or VCODEC_HM_DECODER)")
     add("--hm-config", type=Path, help="instead of the low-delay P arrangement here (or VCODEC_HM_CONFIG)")
@@ -68,6 +69,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
+    if options.output.exists() and not options.output.is_dir():
+        raise VcodecError(f"{options.output}: is no folder; name another with --output.")
     dataset = load_dataset(options.data, options.data_root)
     if options.sequences:
         dataset = dataset.select(options.sequences)
@@ -169,14 +172,19 @@ def _list(text: str) -> list[str]:
 
 
 def _count(text: str) -> int:
-    count = int(text)
-    if count < 1:
-        raise argparse.ArgumentTypeError("must be 1 or more")
-    return count
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of 1 or more")
+    return int(text)
 
 
 def _qualities(text: str) -> tuple[int, ...]:
-    qualities = tuple(sorted({int(item) for item in _list(text)}))
-    if not all(0 <= quality <= 63 for quality in qualities):
-        raise argparse.ArgumentTypeError("qualities run from 0 to 63")
-    return qualities
+    levels = _list(text)
+    if not all(level.isdecimal() and int(level) <= 63 for level in levels):
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of quality levels from 0 to 63")
+    return tuple(sorted({int(level) for level in levels}))
+
+
+def _device(text: str) -> str:
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is none of auto, cpu, cuda, cuda:N")
+    return text

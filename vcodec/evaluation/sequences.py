@@ -225,6 +225,8 @@ def _sequence(entry: dict[str, Any], directory: Path, where: str) -> VideoSequen
         if Path(name).name != name:
             raise ValueError("a name with a path in it")
         rate = entry.get("frame_rate", entry.get("nominal_fps"))
+        if rate is not None and Fraction(str(rate)) <= 0:
+            raise ValueError("a frame rate of nothing")
         return VideoSequence(
             name=name,
             path=path,

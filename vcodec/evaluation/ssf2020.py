@@ -29,6 +29,7 @@ from vcodec.evaluation.compressai_import import import_compressai
 from vcodec.evaluation.meter import Meter
 from vcodec.evaluation.presets import Preset
 from vcodec.evaluation.sequences import Source
+from vcodec.files import choose_device
 from vcodec.video import Frame, from_rgb, to_rgb
 
 STRIDE = 128
@@ -54,7 +55,7 @@ class Ssf2020Codec(Codec):
         missing = [path for path in options.ssf2020_checkpoints if not path.is_file()]
         if missing:
             raise VcodecError(f"{missing[0]}: there is no such checkpoint.")
-        return cls(preset, options.ssf2020_checkpoints, _device(options.device))
+        return cls(preset, options.ssf2020_checkpoints, choose_device(options.device))
 
     def qualities(self, source: Source) -> tuple[int, ...]:
         return tuple(range(1, len(self.checkpoints) + 1))
@@ -134,17 +135,13 @@ def _load_network(checkpoint: Path, device: str) -> nn.Module:
         weights = content.get("state_dict", content)
         weights = {name.removeprefix("module."): tensor for name, tensor in weights.items()}
         network = video.ScaleSpaceFlow.from_state_dict(weights)
-    except (OSError, EOFError, UnpicklingError, RuntimeError, AttributeError, KeyError, ValueError) as error:
+    except UnpicklingError as error:
+        raise VcodecError(f"{checkpoint}: not a checkpoint of ssf2020 (torch.save did not write it).") from error
+    except (OSError, EOFError, RuntimeError, AttributeError, KeyError, ValueError) as error:
         reason = (str(error).strip() or "it is cut off").splitlines()[0]
         raise VcodecError(f"{checkpoint}: not a checkpoint of ssf2020 ({reason}).") from error
     network.update()  # a training checkpoint has no coding tables yet
     return network.to(device).eval()
-
-
-def _device(name: str) -> str:
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return name
 
 
 def _padded(frame: Frame, device: str) -> Tensor:
