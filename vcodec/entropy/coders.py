@@ -77,8 +77,10 @@ class RateEstimator:
         chosen = rdo_quantize(residuals, log_scales, self._rdoq)
         symbols = residuals + (chosen - residuals).detach()
         if self._training:
-            moved = residuals + (chosen - residuals.round()).detach()  # as far as its symbol was
-            bits = gaussian_bits(moved + self._noise(residuals), log_scales)
+            # where the symbol was lowered, the rate is that of what is sent, and pulls no longer where it is zero
+            lowered = residuals + (chosen - residuals).detach()
+            sent = torch.where(chosen.abs() < residuals.round().abs(), lowered, residuals)
+            bits = gaussian_bits(sent + self._noise(residuals), log_scales)
         else:
             coded = level_position(log_scales) >= FIRST_CODED_LEVEL
             symbols = symbols * coded
