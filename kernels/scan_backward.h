@@ -18,7 +18,7 @@ typedef struct {
     REAL *decay, *state; /* `states` rows for each step; state also for the end of the last one */
     /* Of a chunk, summed over the vectors: `states` rows for each step. */
     REAL *dB, *dC;
-    int64_t *position;
+    int64_t *position, *ahead; /* of the chunk's steps; of those of the chunk that comes next */
 } FN(slice);
 
 /* Lay out the scratch memory of a slice; returns its size in bytes. */
@@ -27,7 +27,8 @@ static size_t FN(lay_out)(const struct scan *s, FN(slice) *x, int64_t channels, 
     x->vectors = (channels + LANES - 1) / LANES;
     x->chunk = backward_chunk(s);
     x->position = scratch;
-    REAL *next = (REAL *)(x->position + BACKWARD_CHUNK);
+    x->ahead = x->position + BACKWARD_CHUNK;
+    REAL *next = (REAL *)(x->ahead + BACKWARD_CHUNK);
 #define ROWS(name, count) x->name = next, next += (count) * LANES
     ROWS(A, x->vectors * N);
     ROWS(dA, x->vectors * N);
@@ -53,74 +54,87 @@ static size_t FN(backward_scratch)(const struct scan *s) {
     return FN(lay_out)(s, &x, largest_slice(s), NULL);
 }
 
-/* The recurrence over `tile` steps (a constant where this is inlined), from the t-th of the chunk on, for vector v.
- * With `keep` it is put on the tape. */
-INLINE void FN(advance_tile)(const int tile, const int keep, const struct scan *s, const FN(maps) *m,
-                             const FN(slice) *x, int64_t v, int64_t count, int t0) {
+/* The recurrence over `tile` steps (a constant where this is inlined), from the t-th of the chunk on, for vector v, of
+ * which `lanes` lanes exist (LANES, a constant, where all do). With `keep` it is put on the tape. */
+INLINE void FN(advance_tile)(const int tile, const int keep, const int64_t lanes, const struct scan *s,
+                             const FN(maps) *m, const FN(slice) *x, int64_t v, int t0) {
     int64_t i = v * LANES, N = s->states;
-    const int64_t *position = x->position + t0;
+    const int64_t *position = x->position + t0, *ahead = x->ahead + t0;
     VEC step[TILE], slope[TILE], input[TILE], decay[TILE];
     const REAL *B[TILE];
+    if (i % LINE == 0)
+        EACH(t, tile) {
+            PREFETCH(m->delta + ahead[t] * s->delta_stride[2] + i);
+            PREFETCH(m->u + ahead[t] * s->u_stride[1] + i);
+            if (keep) PREFETCH(m->dy + ahead[t] * s->dy_stride[1] + i);
+            if (keep) PREFETCH(m->du + ahead[t] * s->du_stride[1] + i);
+        }
     EACH(t, tile) {
-        step[t] = FN(load_part)(m->delta + position[t] * s->delta_stride[2] + i, count - i) + FN(load)(x->bias + i);
+        step[t] = FN(load_part)(m->delta + position[t] * s->delta_stride[2] + i, lanes) + FN(load)(x->bias + i);
         slope[t] = BROADCAST(1);
     }
     if (s->softplus && keep) FN(softplus_and_slope)(tile, step, slope);
     if (s->softplus && !keep) FN(softplus)(tile, step);
     EACH(t, tile) {
-        input[t] = step[t] * FN(load_part)(m->u + position[t] * s->u_stride[1] + i, count - i);
+        input[t] = step[t] * FN(load_part)(m->u + position[t] * s->u_stride[1] + i, lanes);
         B[t] = m->B + position[t] * s->B_stride[3];
         if (keep) FN(store)(x->step + (t0 + t) * LANES, step[t]);
         if (keep) FN(store)(x->slope + (t0 + t) * LANES, slope[t]);
     }
+    /* Locals: the compiler would read the pointers again after every store, which might have changed them. */
+    const REAL *A = x->A + v * N * LANES;
+    REAL *h = x->h + v * N * LANES, *states = x->state + t0 * N * LANES, *decays = x->decay + t0 * N * LANES;
     for (int64_t n = 0; n < N; n++) {
-        REAL *h = x->h + (v * N + n) * LANES;
-        VEC state = FN(load)(h), a = FN(load)(x->A + (v * N + n) * LANES);
+        VEC state = FN(load)(h + n * LANES), a = FN(load)(A + n * LANES);
         EACH(t, tile) decay[t] = step[t] * a;
         FN(exp_scaled)(tile, decay);
         EACH(t, tile) {
-            if (keep) FN(store)(x->state + ((t0 + t) * N + n) * LANES, state);
-            if (keep) FN(store)(x->decay + ((t0 + t) * N + n) * LANES, decay[t]);
+            if (keep) FN(store)(states + (t * N + n) * LANES, state);
+            if (keep) FN(store)(decays + (t * N + n) * LANES, decay[t]);
             state = decay[t] * state + input[t] * B[t][n];
         }
-        FN(store)(h, state);
+        FN(store)(h + n * LANES, state);
     }
 }
 
 /* The gradients over `tile` steps that are on the tape, the last one first. */
-INLINE void FN(retreat_tile)(const int tile, const struct scan *s, const FN(maps) *m, const FN(slice) *x, int64_t v,
-                             int64_t count, int t0, const int first) {
+INLINE void FN(retreat_tile)(const int tile, const int64_t lanes, const struct scan *s, const FN(maps) *m,
+                             const FN(slice) *x, int64_t v, int t0, const int first) {
     int64_t i = v * LANES, N = s->states;
     const int64_t *position = x->position + t0;
-    VEC step[TILE], u[TILE], dy[TILE], dinput[TILE], dexponent[TILE];
+    VEC step[TILE], u[TILE], input[TILE], dy[TILE], dinput[TILE], dexponent[TILE];
     const REAL *B[TILE], *C[TILE];
     EACH(t, tile) {
         step[t] = FN(load)(x->step + (t0 + t) * LANES);
-        u[t] = FN(load_part)(m->u + position[t] * s->u_stride[1] + i, count - i);
-        dy[t] = FN(load_part)(m->dy + position[t] * s->dy_stride[1] + i, count - i);
+        u[t] = FN(load_part)(m->u + position[t] * s->u_stride[1] + i, lanes);
+        dy[t] = FN(load_part)(m->dy + position[t] * s->dy_stride[1] + i, lanes);
+        input[t] = step[t] * u[t];
         dinput[t] = dexponent[t] = BROADCAST(0);
         B[t] = m->B + position[t] * s->B_stride[3];
         C[t] = m->C + position[t] * s->C_stride[3];
     }
+    const int64_t part = t0 * N * LANES;
+    const REAL *A = x->A + v * N * LANES, *states = x->state + part, *decays = x->decay + part;
+    REAL *dh = x->dh + v * N * LANES, *dA_sums = x->dA + v * N * LANES, *dB = x->dB + part, *dC = x->dC + part;
     for (int64_t n = 0; n < N; n++) {
-        int64_t at = (v * N + n) * LANES;
-        VEC carry = FN(load)(x->dh + at), dA = FN(load)(x->dA + at), a = FN(load)(x->A + at);
-        VEC after = FN(load)(x->state + ((t0 + tile) * N + n) * LANES);
+        int64_t at = n * LANES;
+        VEC carry = FN(load)(dh + at), dA = FN(load)(dA_sums + at), a = FN(load)(A + at);
+        VEC after = FN(load)(states + (tile * N + n) * LANES);
         EACH(j, tile) {
             const int t = tile - 1 - j;
-            int64_t row = ((t0 + t) * N + n) * LANES;
-            VEC before = FN(load)(x->state + row), dstate = carry + dy[t] * C[t][n];
-            FN(store)(x->dC + row, FN(load)(x->dC + row) + dy[t] * after);
-            FN(store)(x->dB + row, FN(load)(x->dB + row) + dstate * (step[t] * u[t]));
+            int64_t row = (t * N + n) * LANES;
+            VEC before = FN(load)(states + row), dstate = carry + dy[t] * C[t][n];
+            FN(store)(dC + row, FN(load)(dC + row) + dy[t] * after);
+            FN(store)(dB + row, FN(load)(dB + row) + dstate * input[t]);
             dinput[t] += dstate * B[t][n];
-            carry = dstate * FN(load)(x->decay + row);
+            carry = dstate * FN(load)(decays + row);
             VEC e = carry * before;
             dA += e * step[t];
             dexponent[t] += e * a;
             after = before;
         }
-        FN(store)(x->dh + at, carry);
-        FN(store)(x->dA + at, dA);
+        FN(store)(dh + at, carry);
+        FN(store)(dA_sums + at, dA);
     }
     VEC dbias = FN(load)(x->dbias + i), dskip = FN(load)(x->dskip + i), skip = FN(load)(x->skip + i);
     EACH(j, tile) {
@@ -128,8 +142,8 @@ INLINE void FN(retreat_tile)(const int tile, const struct scan *s, const FN(maps
         REAL *du = m->du + position[t] * s->du_stride[1] + i;
         VEC ddelta = dinput[t] * u[t] + dexponent[t] * (REAL)(1 / EXP_SCALE);
         ddelta *= FN(load)(x->slope + (t0 + t) * LANES);
-        FN(store_part)(m->ddelta + position[t] * s->ddelta_stride[2] + i, ddelta, count - i);
-        FN(store_part)(du, (first ? dy[t] * skip : FN(load_part)(du, count - i)) + dinput[t] * step[t], count - i);
+        FN(store_part)(m->ddelta + position[t] * s->ddelta_stride[2] + i, ddelta, lanes);
+        FN(store_part)(du, (first ? dy[t] * skip : FN(load_part)(du, lanes)) + dinput[t] * step[t], lanes);
         dbias += ddelta;
         if (first) dskip += dy[t] * u[t];
     }
@@ -137,24 +151,48 @@ INLINE void FN(retreat_tile)(const int tile, const struct scan *s, const FN(maps
     FN(store)(x->dskip + i, dskip);
 }
 
-static void FN(advance)(const struct scan *s, const FN(maps) *m, const FN(slice) *x, int64_t v, int64_t count,
-                        int length, int keep) {
+INLINE void FN(advance_lanes)(const int keep, const int64_t lanes, const struct scan *s, const FN(maps) *m,
+                              const FN(slice) *x, int64_t v, int length) {
     int t = 0;
-    if (keep) {
-        for (; t + TILE <= length; t += TILE) FN(advance_tile)(TILE, 1, s, m, x, v, count, t);
-        for (; t < length; t++) FN(advance_tile)(1, 1, s, m, x, v, count, t);
-        memcpy(x->state + length * s->states * LANES, x->h + v * s->states * LANES, s->states * sizeof(VEC));
-    } else {
-        for (; t + TILE <= length; t += TILE) FN(advance_tile)(TILE, 0, s, m, x, v, count, t);
-        for (; t < length; t++) FN(advance_tile)(1, 0, s, m, x, v, count, t);
-    }
+    for (; t + TILE <= length; t += TILE) FN(advance_tile)(TILE, keep, lanes, s, m, x, v, t);
+    for (; t < length; t++) FN(advance_tile)(1, keep, lanes, s, m, x, v, t);
 }
 
-static void FN(retreat)(const struct scan *s, const FN(maps) *m, const FN(slice) *x, int64_t v, int64_t count,
-                        int length, int first) {
+static void FN(advance)(const struct scan *s, const FN(maps) *m, const FN(slice) *x, int64_t v, int64_t count,
+                        int length) {
+    int64_t lanes = count - v * LANES;
+    if (lanes >= LANES)
+        FN(advance_lanes)(0, LANES, s, m, x, v, length);
+    else
+        FN(advance_lanes)(0, lanes, s, m, x, v, length);
+}
+
+INLINE void FN(differentiate_lanes)(const int64_t lanes, const struct scan *s, const FN(maps) *m, const FN(slice) *x,
+                                    int64_t v, int length, int first) {
+    FN(advance_lanes)(1, lanes, s, m, x, v, length);
+    memcpy(x->state + length * s->states * LANES, x->h + v * s->states * LANES, s->states * sizeof(VEC));
     int t = length;
-    for (; t % TILE; t--) FN(retreat_tile)(1, s, m, x, v, count, t - 1, first);
-    for (; t > 0; t -= TILE) FN(retreat_tile)(TILE, s, m, x, v, count, t - TILE, first);
+    for (; t % TILE; t--) FN(retreat_tile)(1, lanes, s, m, x, v, t - 1, first);
+    for (; t > 0; t -= TILE) FN(retreat_tile)(TILE, lanes, s, m, x, v, t - TILE, first);
+}
+
+/* A chunk of vector v: there with a tape, and back. */
+static void FN(differentiate_chunk)(const struct scan *s, const FN(maps) *m, const FN(slice) *x, int64_t v,
+                                    int64_t count, int length, int first) {
+    int64_t lanes = count - v * LANES;
+    if (lanes >= LANES)
+        FN(differentiate_lanes)(LANES, s, m, x, v, length, first);
+    else
+        FN(differentiate_lanes)(lanes, s, m, x, v, length, first);
+}
+
+/* Go to chunk i, and look at the one that comes next, so that its part of the maps is fetched in time; returns the
+ * number of steps in chunk i. */
+static int FN(go_to_chunk)(const struct scan *s, const FN(slice) *x, int64_t k, int64_t i, int64_t next) {
+    int length = set_positions(s, k, i * x->chunk, x->chunk, x->position);
+    int known = next < 0 ? 0 : set_positions(s, k, next * x->chunk, x->chunk, x->ahead);
+    for (int t = known; t < length; t++) x->ahead[t] = x->position[t];
+    return length;
 }
 
 /* Add up the lanes of a chunk's sums, and write them where the slice's part of dB or dC lies. */
@@ -187,18 +225,15 @@ static void FN(differentiate)(const struct scan *s, const FN(maps) *m, const FN(
     for (int64_t i = 0; i < chunks; i++) {
         memcpy(x->start + i * x->vectors * rows, x->h, x->vectors * rows * sizeof(REAL));
         if (i == chunks - 1) break;
-        int length = set_positions(s, k, i * x->chunk, x->chunk, x->position);
-        for (int64_t v = 0; v < x->vectors; v++) FN(advance)(s, m, x, v, count, length, 0);
+        int length = FN(go_to_chunk)(s, x, k, i, i + 1);
+        for (int64_t v = 0; v < x->vectors; v++) FN(advance)(s, m, x, v, count, length);
     }
     for (int64_t i = chunks - 1; i >= 0; i--) {
-        int length = set_positions(s, k, i * x->chunk, x->chunk, x->position);
+        int length = FN(go_to_chunk)(s, x, k, i, i - 1);
         memcpy(x->h, x->start + i * x->vectors * rows, x->vectors * rows * sizeof(REAL));
         memset(x->dB, 0, (length * s->states + LANES) * sizeof(VEC));
         memset(x->dC, 0, (length * s->states + LANES) * sizeof(VEC));
-        for (int64_t v = 0; v < x->vectors; v++) {
-            FN(advance)(s, m, x, v, count, length, 1);
-            FN(retreat)(s, m, x, v, count, length, k == 0);
-        }
+        for (int64_t v = 0; v < x->vectors; v++) FN(differentiate_chunk)(s, m, x, v, count, length, k == 0);
         FN(write_sums)(s, x->position, length, x->dB, m->dB);
         FN(write_sums)(s, x->position, length, x->dC, m->dC);
     }

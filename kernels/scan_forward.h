@@ -73,13 +73,17 @@ INLINE void FN(scan_tile)(const int tile, const struct scan *s, const FN(places)
         input[t] = step[t] * u;
         y[t] = first ? u * skip : FN(load_part)(at->y[t] + i, count);
     }
-    for (int64_t n = 0; n < s->states; n++) {
+    /* Locals: the compiler would read the pointers again after every store, which might have changed them. */
+    const REAL *B[TILE], *C[TILE];
+    EACH(t, tile) B[t] = at->B[t], C[t] = at->C[t];
+    const int64_t states = s->states;
+    for (int64_t n = 0; n < states; n++) {
         VEC state = FN(load)(h + n * LANES), a = FN(load)(A + n * LANES), decay[TILE];
         EACH(t, tile) decay[t] = step[t] * a;
         FN(exp_scaled)(tile, decay);
         EACH(t, tile) {
-            state = decay[t] * state + input[t] * at->B[t][n];
-            y[t] += state * at->C[t][n];
+            state = decay[t] * state + input[t] * B[t][n];
+            y[t] += state * C[t][n];
         }
         FN(store)(h + n * LANES, state);
     }

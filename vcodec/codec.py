@@ -24,8 +24,8 @@ from .video import Frame, VideoFormat, from_rgb, to_rgb
 
 SKIP_ALL = SKIP_FLOW | SKIP_RESIDUAL
 
-#: The cascade: how much better than asked for an I-frame is coded, and P-frames by their place in turns of four. A
-#: good reference pays for all that follow; standard codecs do the same with their quantisers.
+#: The cascade: offsets from the quality that is asked for, of I-frames and of P-frames by their place in turns of four.
+#: A good reference pays for all frames that follow; standard codecs do the same with their quantisers.
 IFRAME_OFFSET = 5
 PFRAME_OFFSETS = (-4, -1, -4, 0)
 

@@ -101,12 +101,13 @@ def encode(source: str | Path, path: str | os.PathLike[str], *, model: str | Ima
             model=network.name, weights_hash=weights_hash(network), format=video.format, frame_rate=video.frame_rate,
             time_base=video.time_base, frame_count=video.frame_count, gop_size=gop_size, arithmetic=arithmetic,
         )  # fmt: skip
+        cascade = cascade and cascades(network, gop_size) and video.frame_count != 1  # nothing follows a picture
         make = partial(
             Encoder, network, video.format, quality, gop_size, device=device, arithmetic=arithmetic, cascade=cascade
         )
         with _output_file(path, resume) as file, contextlib.ExitStack() as stack:
             writer, reports = begin_stream(file, header, source)
-            _check_resumed(path, reports, quality, cascade and cascades(network, gop_size))
+            _check_resumed(path, reports, quality, cascade)
             to_come = islice(video, len(reports), None)
             if (jobs > 1 or ray_address) and fits(video.format, gop_size):
                 submit = stack.enter_context(workers(make, jobs, threads or share_of_cores(jobs), ray_address))
@@ -198,7 +199,7 @@ def _check_resumed(path: str | os.PathLike[str], reports: list[FrameReport], qua
     for report in reports:
         position = 0 if report.frame_type == "I" else position + 1
         if report.quality != (frame_quality(quality, position) if cascade else quality):
-            raise VcodecError(f"{path}.part: unfinished, but of another quality; delete it")
+            raise VcodecError(f"{path}.part: unfinished, but of another quality (or --flat); delete it")
 
 
 def find_model(model: str | ImageModel) -> ImageModel:

@@ -38,6 +38,8 @@ class LatentCodec(nn.Module):
             start = torch.log(deviations / (steps if levels else 1.0)).reshape(max(levels, 1), latents)
         if config.model not in ENTROPY_MODELS:
             raise ValueError(f"unknown entropy model '{config.model}': choose from {', '.join(ENTROPY_MODELS)}")
+        if config.temporal and config.model != "checkerboard":
+            raise ValueError(f"the entropy model '{config.model}' can't be temporal: only 'checkerboard' can")
         self.model = ENTROPY_MODELS[config.model](latents, config, levels, condition_channels, start)
 
     def code(self, coder: EntropyCoder, y: Tensor | None, shape: tuple[int, ...], quality: Tensor,
@@ -64,3 +66,8 @@ class Latents(NamedTuple):
     y_hat: Tensor
     exact: Tensor
     symbols: Tensor | None = None
+
+    def detached(self) -> "Latents":
+        """The same values without gradient."""
+        symbols = None if self.symbols is None else self.symbols.detach()
+        return Latents(self.y_hat.detach(), self.exact.detach(), symbols)

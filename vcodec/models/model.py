@@ -28,7 +28,7 @@ class ModelOutput(NamedTuple):
 
 class Reference(NamedTuple):
     """What the next P-frame is coded from: the picture (batch, 3, H, W) that is shown, and the latents of its motion
-    and its residual (None after an I-frame or where the residual was left out)."""
+    and its residual (None after an I-frame, and for a residual that was left out; motion that was left out is zero)."""
 
     picture: Tensor
     motion: Latents | None = None
@@ -37,6 +37,11 @@ class Reference(NamedTuple):
     def repeated(self) -> "Reference":
         """The reference after a frame that shows the same picture again, without motion and residual."""
         return Reference(self.picture)
+
+    def detached(self) -> "Reference":
+        """The same values without gradient."""
+        motion, residual = (latents and latents.detached() for latents in (self.motion, self.residual))
+        return Reference(self.picture.detach(), motion, residual)
 
 
 class ImageModel(nn.Module):
@@ -63,8 +68,8 @@ class ImageModel(nn.Module):
     ) -> ModelOutput:
         """Codes frames (batch, T, 3, H, W), each by itself, and estimates the bits.
 
-        In training mode quantisation is noise for the rate and straight-through rounding for the picture; in
-        evaluation mode it is rounding for both. generators: one a sample, for the noise.
+        In training mode quantisation is noise for the rate and straight through the encoder's choice for the picture;
+        in evaluation mode it is the encoder's choice for both. generators: one a sample, for the noise.
         """
         pictures, bits = [], []
         for x in frames.unbind(1):
@@ -114,9 +119,9 @@ class ImageModel(nn.Module):
 class VideoModel(ImageModel):
     """MambaVC-SSF: an image codec for I-frames, scale-space flow and a residual for P-frames.
 
-        P-frame:  flow    <- flow.code(x, reference)
+        P-frame:  flow    <- flow.code(x, reference, motion latents of the frame before)
                   motion  <- warp of the reference through its scale-space volume
-                  x_hat   <- clamp(prediction + residual.code(x, prediction))
+                  x_hat   <- clamp(prediction + residual.code(x, prediction, residual latents of the frame before))
 
     Qin et al. 2024 (section 3.2.4), Agustsson et al. 2020.
     """
@@ -164,9 +169,8 @@ class VideoModel(ImageModel):
             if reference is None:
                 reference = Reference(self.code_iframe(coder, x, (len(x), *x.shape[-2:]), quality))
             else:
-                if detach_reference:
-                    reference = reference._replace(picture=reference.picture.detach())
-                reference, motion = self.code_pframe(coder, x, reference, quality)
+                before = reference.detached() if detach_reference else reference
+                reference, motion = self.code_pframe(coder, x, before, quality)
                 flows.append(motion.flow)
             pictures.append(reference.picture)
             bits.append(coder.bits)
@@ -176,21 +180,20 @@ class VideoModel(ImageModel):
     def _forward_motion(
         self, frames: Tensor, quality: Tensor, generators: Sequence[torch.Generator] | None
     ) -> ModelOutput:
-        pictures, bits, flows, latents = [], [], [], None
-        past: Tensor | None = None
-        for x in frames.unbind(1):
-            if past is not None:
+        intra, intra_bits = [], []
+        with torch.no_grad():
+            for x in frames[:, :-1].unbind(1):
                 coder = self._estimator(x, generators)
-                motion = self.flow.code(coder, x, past, quality, latents)
-                latents = motion.latents
-                pictures.append(motion.prediction)
-                bits.append(coder.bits)
-                flows.append(motion.flow)
-            with torch.no_grad():
-                coder = self._estimator(x, generators)
-                past = self.code_iframe(coder, x, (len(x), *x.shape[-2:]), quality)
-            if not pictures:
-                pictures, bits = [past], [coder.bits]
+                intra.append(self.code_iframe(coder, x, (len(x), *x.shape[-2:]), quality))
+                intra_bits.append(coder.bits)
+        pictures, bits, flows, latents = [intra[0]], [intra_bits[0]], [], None
+        for x, past in zip(frames[:, 1:].unbind(1), intra, strict=True):
+            coder = self._estimator(x, generators)
+            motion = self.flow.code(coder, x, past, quality, latents)
+            latents = motion.latents
+            pictures.append(motion.prediction)
+            bits.append(coder.bits)
+            flows.append(motion.flow)
         return ModelOutput(torch.stack(pictures, 1), torch.stack(bits, 1), torch.stack(flows, 1))
 
     def video_parameters(self) -> list[nn.Parameter]:

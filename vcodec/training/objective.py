@@ -37,7 +37,7 @@ def residual_cost(prediction: Tensor, x: Tensor, lmbda: Tensor) -> Tensor:
     error's logarithm, as the rate of a Gaussian source does.
     """
     error = (prediction.float() - x.float()).square().mean(dim=1, keepdim=True)
-    price = lmbda.view(-1, 1, 1, 1) * 255**2 * F.avg_pool2d(error, 8)
+    price = lmbda.view(-1, 1, 1, 1) * 255**2 * F.avg_pool2d(error, 8, ceil_mode=True, count_include_pad=False)
     coded = UNCODED * (1 + torch.log(price.clamp_min(UNCODED) / UNCODED))
     return torch.where(price < UNCODED, price, coded).mean(dim=(1, 2, 3))
 

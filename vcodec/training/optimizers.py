@@ -47,7 +47,7 @@ def create_optimizer(
 def set_learning_rate(optimizer: Optimizer, learning_rate: float) -> None:
     """The learning rate of the next step, in each group times that group's own share."""
     for group in optimizer.param_groups:
-        group["lr"] = learning_rate * group["rate"]
+        group["lr"] = learning_rate * group.get("rate", 1.0)
 
 
 def kernels_of(model: nn.Module) -> list[nn.Parameter]:

@@ -104,6 +104,8 @@ def _problems(stage: Stage) -> Iterator[str]:
         yield f"an image stage has no use for train={stage.train!r}; say train='image'"
     if stage.kind == "image" and (stage.frames != 1 or stage.reverse or stage.detach_reference):
         yield "an image stage has one frame, no reversed order and no reference"
+    if stage.train == "motion" and (stage.distortion != "mse" or stage.perceptual or stage.detach_reference):
+        yield "a stage that trains motion has a loss of its own: no other distortion, no detached reference"
     if stage.kind == "video" and stage.frames < 2:
         yield "a video stage needs frames of at least 2"
     if stage.frame_weights and len(stage.frame_weights) != stage.frames:
