@@ -27,9 +27,9 @@ from .rans import DAMAGED, RansDecoder, RansEncoder
 
 GUARD = 1e-7
 
-#: Rate-distortion optimised quantisation: bits that the squared error of one quantisation step is worth. Where steps
-#: are as fine as the rate deserves, it is 12 / (2 ln 2) (high-rate theory); 0 means plain rounding.
-RDOQ_PRICE = 8.66
+#: Rate-distortion optimised quantisation: bits that the squared error of one quantisation step is worth; 0 means plain
+#: rounding. High-rate theory says 12 / (2 ln 2) = 8.7; on clips that were held out from training 14 was better.
+RDOQ_PRICE = 14.0
 
 
 class EntropyCoder(Protocol):
