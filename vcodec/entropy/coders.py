@@ -19,6 +19,7 @@ from typing import Protocol
 import numpy as np
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 
 from ..errors import VcodecError
 from .factorized import FactorizedPrior
@@ -200,12 +201,20 @@ def rdo_quantize(residuals: Tensor, log_scales: Tensor, price: float) -> Tensor:
     symbols = residuals.detach().round()
     if not price:
         return symbols
-    where = symbols.abs().flatten().nonzero()[:, 0]
-    nearest, exact = symbols.flatten()[where], residuals.detach().flatten()[where].to(symbols.dtype)
-    lower, scales = nearest - nearest.sign(), log_scales.detach().flatten()[where].to(symbols.dtype)
+    if isinstance(symbols, FakeTensor):  # operations are being counted, on tensors without values
+        return _better_bargain(symbols, residuals, log_scales, price)
+    where = symbols.flatten().nonzero()[:, 0]  # few: the rest is zero already
+    nearest, exact, scales = (x.detach().flatten()[where] for x in (symbols, residuals, log_scales))
+    chosen = _better_bargain(nearest, exact, scales, price)
+    return symbols.flatten().index_copy(0, where, chosen).view_as(symbols)
+
+
+def _better_bargain(nearest: Tensor, residuals: Tensor, log_scales: Tensor, price: float) -> Tensor:
+    lower = nearest - nearest.sign()
+    scales = log_scales.to(nearest.dtype)
     saved = gaussian_bits(nearest, scales) - gaussian_bits(lower, scales)
-    cost = price * ((exact - lower).square() - (exact - nearest).square())
-    return symbols.flatten().index_copy(0, where, torch.where(saved > cost, lower, nearest)).view_as(symbols)
+    cost = price * ((residuals - lower).square() - (residuals - nearest).square())
+    return torch.where(saved > cost, lower, nearest)
 
 
 def _round_straight_through(x: Tensor) -> Tensor:
