@@ -18,6 +18,7 @@ from torch import Tensor
 from .bitstream import Damage, Packet
 from .entropy.coders import SymbolDecoder, SymbolEncoder
 from .errors import VcodecError
+from .layers.rate import QUALITY_MAX
 from .models import ImageModel, VideoModel, lambda_of_quality
 from .models.model import SKIP_FLOW, SKIP_RESIDUAL, Reference
 from .video import Frame, VideoFormat, from_rgb, to_rgb
@@ -222,8 +223,8 @@ def coding_model(model: ImageModel, device: str | torch.device = "cpu") -> Image
 
 def check_quality(model: ImageModel, quality: int) -> None:
     """Raises VcodecError unless the model can code at this quality."""
-    if not 0 <= quality <= 63:
-        raise VcodecError(f"quality {quality} is out of range: it runs from 0 (smallest) to 63 (best)")
+    if not 0 <= quality <= QUALITY_MAX:
+        raise VcodecError(f"quality {quality} is out of range: it runs from 0 (smallest) to {QUALITY_MAX} (best)")
     if not model.variable_rate and quality != model.config.fixed_quality:
         raise VcodecError(
             f"model '{model.name}' was made for quality {model.config.fixed_quality} alone: "
@@ -239,7 +240,7 @@ def cascades(model: ImageModel, gop_size: int) -> bool:
 def frame_quality(quality: int, position: int) -> int:
     """The quality, 0 .. 63, of the frame at `position` of its GOP (0: the I-frame) where `quality` is asked for."""
     offset = PFRAME_OFFSETS[(position - 1) % len(PFRAME_OFFSETS)] if position else IFRAME_OFFSET
-    return min(63, max(0, quality + offset))
+    return min(QUALITY_MAX, max(0, quality + offset))
 
 
 def check_gop_size(model: ImageModel, gop_size: int) -> int:

@@ -50,7 +50,7 @@ class CheckerboardHyperprior(EntropyModel):
         means = means + self.mean_head.second(hidden, y_hat_first)
         log_scales = log_scales + self.scale_head.second(scale_features, _magnitude(symbols_first, log_scales))
         y_hat_second, symbols_second = coder.code_gaussian(y, means, log_scales, ~first)
-        return CodedLatents(y_hat_first + y_hat_second, symbols_first + symbols_second.to(symbols_first.dtype))
+        return CodedLatents(y_hat_first + y_hat_second, symbols_first + symbols_second)
 
     def _history(self, previous: CodedLatents | None, mean_features: Tensor,
                  scale_features: Tensor) -> tuple[Tensor | None, Tensor | None]:  # fmt: skip

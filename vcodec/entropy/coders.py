@@ -1,8 +1,8 @@
 """The three entropy coders a frame step can be handed: estimate the rate, write symbols, read symbols.
 
-    RateEstimator   training: noise for the rate, straight-through rounding for the reconstruction;
-                    evaluation: rounding, and the bits of the rounded symbols
-    SymbolEncoder   rounds and collects real symbols; finish() gives the frame's bytes
+    RateEstimator   training: noise for the rate, the encoder's symbols, straight through, for the reconstruction;
+                    evaluation: the encoder's symbols and their bits
+    SymbolEncoder   chooses (`rdo_quantize`) and collects real symbols; finish() gives the frame's bytes
     SymbolDecoder   reads the symbols from a frame's bytes; it is given no latents
 
 A frame step calls the same methods of each in the same order, so encoder and decoder can't drift apart.
@@ -65,7 +65,7 @@ class RateEstimator:
     def code_factorized(self, prior: FactorizedPrior, z: Tensor | None, shape: tuple[int, ...], bank: Tensor) -> Tensor:
         assert z is not None, "only a decoder works without latents"
         z = z.float()
-        z_hat = _round_straight_through(z)
+        z_hat = _straight_through(z, z.round())
         self._add(prior.bits(z + self._noise(z) if self._training else z_hat, bank))
         return z_hat
 
@@ -76,11 +76,10 @@ class RateEstimator:
         means, log_scales = means.float(), log_scales.float()
         residuals = y.float() - means
         chosen = rdo_quantize(residuals, log_scales, self._rdoq)
-        symbols = residuals + (chosen - residuals).detach()
+        symbols = _straight_through(residuals, chosen)
         if self._training:
             # where the symbol was lowered, the rate is that of what is sent, and pulls no longer where it is zero
-            lowered = residuals + (chosen - residuals).detach()
-            sent = torch.where(chosen.abs() < residuals.round().abs(), lowered, residuals)
+            sent = torch.where(chosen.abs() < residuals.round().abs(), symbols, residuals)
             bits = gaussian_bits(sent + self._noise(residuals), log_scales)
         else:
             coded = level_position(log_scales) >= FIRST_CODED_LEVEL
@@ -217,8 +216,9 @@ def _better_bargain(nearest: Tensor, residuals: Tensor, log_scales: Tensor, pric
     return torch.where(saved > cost, lower, nearest)
 
 
-def _round_straight_through(x: Tensor) -> Tensor:
-    return x + (torch.round(x) - x).detach()
+def _straight_through(x: Tensor, chosen: Tensor) -> Tensor:
+    """The chosen values with the gradient of x."""
+    return x + (chosen - x).detach()
 
 
 def _factorized_rows(shape: tuple[int, ...], bank: Tensor) -> np.ndarray:

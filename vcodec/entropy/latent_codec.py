@@ -48,11 +48,7 @@ class LatentCodec(nn.Module):
 
         condition, previous: see EntropyModel.code; previous may have been coded at another quality.
         """
-        if self.gain is None:
-            before = CodedLatents(previous.y_hat, previous.symbols) if previous is not None else None
-            coded = self.model.code(coder, y, shape, quality, condition, before)
-            return Latents(coded.y_hat.float(), coded.y_hat, coded.symbols)
-        gain, inverse = self.gain(quality)
+        gain, inverse = self.gain(quality) if self.gain is not None else (1.0, 1.0)
         scaled = y.float() * gain if y is not None else None
         before = CodedLatents(previous.y_hat * gain, previous.symbols) if previous is not None else None
         coded = self.model.code(coder, scaled, shape, quality, condition, before)

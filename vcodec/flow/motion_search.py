@@ -19,8 +19,8 @@ def motion_search(x: Tensor, reference: Tensor, lmbda: Tensor, levels: int = 5, 
     """Displacements (batch, 2, H/4, W/4), in pixels of the full picture, that bring the reference onto x.
 
     x, reference: (batch, 3, H, W) in [0, 1], H and W multiples of 4. lmbda (batch,): the price of distortion; where it
-    is low, motion is smooth and stays where it is in doubt. levels: pyramid levels down from half the size, each
-    refining the one above by up to `radius` pixels of its own.
+    is low, motion is smooth and stays where it is in doubt. levels: of the pyramid, the full size
+    included; each but that one refines the one above by up to `radius` pixels of its own.
     """
     price = 1 / (lmbda.to(x.dtype).view(-1, 1, 1, 1) * 255**2)
     current, past = _luma(x), _luma(reference)

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-QUALITY_MAX = 63
+from .rate import QUALITY_MAX
 
 
 def level_weights(quality: Tensor, levels: int) -> tuple[Tensor, Tensor, Tensor]:
