@@ -302,7 +302,12 @@ def test_damage_is_bridged_and_reported_or_stops_a_strict_decoder(tmp_path, stre
 
 def start_and_feed(arguments: list[str], data: bytes, until: Path) -> subprocess.Popen:
     """A command whose standard input stays open after `data`; returns when the file appears."""
-    process = subprocess.Popen(arguments, stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        arguments,
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
+    )
     assert process.stdin is not None
     process.stdin.write(data)
     process.stdin.flush()
