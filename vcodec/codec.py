@@ -18,17 +18,12 @@ from torch import Tensor
 from .bitstream import Damage, Packet
 from .entropy.coders import SymbolDecoder, SymbolEncoder
 from .errors import VcodecError
-from .layers.rate import QUALITY_MAX
+from .layers.rate import QUALITY_MAX, frame_quality
 from .models import ImageModel, VideoModel, lambda_of_quality
 from .models.model import SKIP_FLOW, SKIP_RESIDUAL, Reference
 from .video import Frame, VideoFormat, from_rgb, to_rgb
 
 SKIP_ALL = SKIP_FLOW | SKIP_RESIDUAL
-
-#: The cascade: offsets from the quality that is asked for, of I-frames and of P-frames by their place in turns of four.
-#: A good reference pays for all frames that follow; standard codecs do the same with their quantisers.
-IFRAME_OFFSET = 5
-PFRAME_OFFSETS = (-4, -1, -4, 0)
 
 
 class Encoder:
@@ -235,12 +230,6 @@ def check_quality(model: ImageModel, quality: int) -> None:
 def cascades(model: ImageModel, gop_size: int) -> bool:
     """Whether frames of different quality make sense: not for I-frames alone, nor for a model of one rate."""
     return model.variable_rate and isinstance(model, VideoModel) and gop_size != 1
-
-
-def frame_quality(quality: int, position: int) -> int:
-    """The quality, 0 .. 63, of the frame at `position` of its GOP (0: the I-frame) where `quality` is asked for."""
-    offset = PFRAME_OFFSETS[(position - 1) % len(PFRAME_OFFSETS)] if position else IFRAME_OFFSET
-    return min(QUALITY_MAX, max(0, quality + offset))
 
 
 def check_gop_size(model: ImageModel, gop_size: int) -> int:

@@ -31,9 +31,9 @@ from .codec import (
     check_quality,
     decode_packets,
     encode_frames,
-    frame_quality,
 )
 from .errors import VcodecError
+from .layers.rate import frame_quality
 from .memory import memory_of_machine
 from .models import ImageModel, create_model, load_model
 from .models.weights import shipped_weights, weights_hash

@@ -20,6 +20,8 @@ class CheckerboardHyperprior(EntropyModel):
         z_hat -> scale features               -> scales 1, with symbols of pass 1 -> scales 2  (float64 when coding)
 
     A temporal model reads the frame before as well: its y_hat for the means, its symbols, being exact, for the scales.
+    A linear one adds to the means 2 a filter of the neighbours' symbols, being their distance from means 1, and to the
+    means 1 a map of the y_hat before: networks alone don't hold a displacement of 100 steps to the nearest one.
     """
 
     def __init__(self, latents: int, config: EntropyConfig, levels: int = 0, condition_channels: int = 0,
@@ -30,6 +32,8 @@ class CheckerboardHyperprior(EntropyModel):
         history = latents if config.temporal else 0
         self.mean_head = _PassHeads(latents, config, condition_channels + history)
         self.scale_head = _PassHeads(latents, config, history)
+        self.linear_neighbours = _neighbours(latents) if config.linear else None
+        self.linear_past = _proportion(latents) if config.linear and config.temporal else None
 
     def exact_modules(self) -> list[nn.Module]:
         return [self.scale_synthesis, self.scale_head]
@@ -43,11 +47,15 @@ class CheckerboardHyperprior(EntropyModel):
 
         past_means, past_scales = self._history(previous, mean_features, scale_features)
         means, hidden = self.mean_head.first(mean_features, [condition, past_means])
+        if self.linear_past is not None:
+            means = means + self.linear_past(torch.zeros_like(means) if previous is None else previous.y_hat.float())
         log_scales, _ = self.scale_head.first(scale_features, [past_scales])
         log_scales = self._base_log_scales(quality) + log_scales
         y_hat_first, symbols_first = coder.code_gaussian(y, means, log_scales, first)
 
         means = means + self.mean_head.second(hidden, y_hat_first)
+        if self.linear_neighbours is not None:
+            means = means + self.linear_neighbours(symbols_first.float())
         log_scales = log_scales + self.scale_head.second(scale_features, _magnitude(symbols_first, log_scales))
         y_hat_second, symbols_second = coder.code_gaussian(y, means, log_scales, ~first)
         return CodedLatents(y_hat_first + y_hat_second, symbols_first + symbols_second)
@@ -90,6 +98,22 @@ class _PassHeads(nn.Module):
     def second(self, hidden: Tensor, context: Tensor) -> Tensor:
         joined = torch.cat([hidden, self.context(context)], dim=1)
         return self.second_out(F.leaky_relu(self.second_hidden(F.leaky_relu(joined, 0.1)), 0.1))
+
+
+def _neighbours(channels: int) -> nn.Conv2d:
+    """A filter of 3x3 for each channel by itself, at the start the mean of the four neighbours."""
+    filter = nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=False)
+    with torch.no_grad():
+        filter.weight.copy_(torch.tensor([[0.0, 0.25, 0.0], [0.25, 0.0, 0.25], [0.0, 0.25, 0.0]]))
+    return filter
+
+
+def _proportion(channels: int) -> nn.Conv2d:
+    """A linear map of the channels, at the start half of each."""
+    linear = nn.Conv2d(channels, channels, 1, bias=False)
+    with torch.no_grad():
+        linear.weight.copy_(0.5 * torch.eye(channels)[:, :, None, None])
+    return linear
 
 
 def _magnitude(symbols: Tensor, like: Tensor) -> Tensor:

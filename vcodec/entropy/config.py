@@ -39,6 +39,8 @@ class EntropyConfig:
 
     width: features of the context networks. context_width: of what they read of the first pass (0: the same).
     temporal: whether the latents of the frame before inform the means, and their symbols the scales ("checkerboard").
+    linear: whether the means also follow their context in proportion: neighbours of the first pass and, in a temporal
+    model, the latents of the frame before ("checkerboard"); for latents as large and as smooth as motion.
     step, span: the quantisation step where quality is lowest, and how many times finer it starts at the highest
     (variable-rate models only). context: the networks of the channel-wise models.
     """
@@ -48,6 +50,7 @@ class EntropyConfig:
     width: int = 96
     context_width: int = 0
     temporal: bool = False
+    linear: bool = False
     step: float = 0.35
     span: float = 16.0
     context: ContextConfig = field(default_factory=ContextConfig)

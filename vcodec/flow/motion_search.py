@@ -1,4 +1,4 @@
-"""Block matching on a pyramid: a first guess of the motion for the encoder.
+"""Block matching from coarse to fine: a first guess of the motion for the encoder.
 
 The flow path learns to code motion; finding it from nothing takes a network hundreds of thousands of steps. The
 search gives the analysis transform a guess to start from. It runs in the encoder alone, so it is no part of the
@@ -11,79 +11,134 @@ from torch import Tensor
 
 from .warp import sample, sampling_grid
 
-STEP_PRICE, SHIFT_PRICE = 0.2, 0.02  # of moving by a pixel, and of the square of a small shift
+BLOCK, CELL = 8, 4  # pixels: of the blocks that are matched, and of the cells of the result
+CHANGE_PRICE, LONGEST_CHANGE = 15.0, 4.0  # of a pixel's difference from a neighbour's motion; it counts up to so many
+FAR_PRICE = 0.3  # of a pixel's distance from no motion, relative to the price of change, where the choice starts
+SHIFT_PRICE = 0.02  # of the square of a small shift
+COARSE_REACH = 10  # of the search at a quarter of the size
 
 
 @torch.no_grad()
-def motion_search(x: Tensor, reference: Tensor, lmbda: Tensor, levels: int = 5, radius: int = 2) -> Tensor:
+def motion_search(x: Tensor, reference: Tensor, lmbda: Tensor) -> Tensor:
     """Displacements (batch, 2, H/4, W/4), in pixels of the full picture, that bring the reference onto x.
 
     x, reference: (batch, 3, H, W) in [0, 1], H and W multiples of 4. lmbda (batch,): the price of distortion; where it
-    is low, motion is smooth and stays where it is in doubt. levels: of the pyramid, the full size
-    included; each but that one refines the one above by up to `radius` pixels of its own.
+    is low, motion is smooth.
+
+    Every shift up to 40 pixels is tried at a quarter of the size, then the best one's surroundings and its neighbours'
+    motion at a half and at full size, for blocks of 8x8 pixels and at last cells of 4x4. Each time a field is chosen
+    whose squared error and differences between neighbours cost least together. Fractions of a pixel follow by the
+    method of Lucas and Kanade.
     """
     price = 1 / (lmbda.to(x.dtype).view(-1, 1, 1, 1) * 255**2)
-    current, past = _luma(x), _luma(reference)
-    pyramid = [(current, past)]
-    while len(pyramid) < levels and min(pyramid[-1][0].shape[-2:]) >= 8:
-        halves = [F.avg_pool2d(p, 2, ceil_mode=True, count_include_pad=False) for p in pyramid[-1]]
-        pyramid.append((halves[0], halves[1]))
-    flow = torch.zeros(x.shape[0], 2, *pyramid[-1][0].shape[-2:], device=x.device)
-    for smaller, smaller_past in reversed(pyramid[1:]):
-        flow = _enlarge(flow, smaller.shape[-2:])
-        flow = _smooth(flow + _best_shift(smaller, smaller_past, flow, radius, STEP_PRICE * price))
-    flow = 2 * F.avg_pool2d(flow, 2) if len(pyramid) > 1 else F.avg_pool2d(_enlarge(flow, x.shape[-2:]), 4)
-    flow = _best_neighbour(current, past, flow)
+    rows, columns = x.shape[-2] // CELL, x.shape[-1] // CELL
+    full = _padded(_luma(x)), _padded(_luma(reference))
+    half = F.avg_pool2d(full[0], 2), F.avg_pool2d(full[1], 2)
+    quarter = F.avg_pool2d(half[0], 2), F.avg_pool2d(half[1], 2)
+    change = CHANGE_PRICE / BLOCK**2 * price
+
+    flow = 2 * _try_all(*quarter, BLOCK // 4, 4 * change, LONGEST_CHANGE)
+    flow = 2 * _refine(*half, flow, BLOCK // 2, BLOCK, 2, 2 * change, 2 * LONGEST_CHANGE)
+    for _ in range(2):
+        flow = _refine(*full, flow, BLOCK, 2 * BLOCK, 1, change, 4 * LONGEST_CHANGE)
+    flow = F.interpolate(flow, scale_factor=float(BLOCK // CELL), mode="nearest")
+    flow = _refine(*full, flow, CELL, 3 * CELL, 0, change, 4 * LONGEST_CHANGE)
     for _ in range(3):
-        flow = flow + _small_shift(current, past, flow, SHIFT_PRICE * price)
-    return _smooth(flow)
+        flow = flow + _small_shift(*full, flow, SHIFT_PRICE * price)
+    return _smooth(flow)[:, :, :rows, :columns]
 
 
-def _best_shift(current: Tensor, past: Tensor, flow: Tensor, radius: int, price: Tensor) -> Tensor:
-    """The whole-pixel offset within +-radius of each position whose neighbourhood of 5x5 matches best."""
+def _try_all(current: Tensor, past: Tensor, block: int, price: Tensor, longest: float) -> Tensor:
+    """The whole shifts (batch, 2, H / block, W / block) within COARSE_REACH of none that suit blocks best."""
     height, width = current.shape[-2:]
-    padded = F.pad(sample(past, sampling_grid(flow)), (radius,) * 4, mode="replicate")[:, 0]
-    side = 2 * radius + 1
-    shifted = padded.unfold(1, height, 1).unfold(2, width, 1).flatten(1, 2)  # batch, side * side, H, W
-    costs = _box(_box((shifted - current).square_(), (1, 5)), (5, 1))
-    rows = torch.arange(side * side, device=costs.device) // side - radius
-    columns = torch.arange(side * side, device=costs.device) % side - radius
-    best = (costs + price * (rows.abs() + columns.abs()).view(1, -1, 1, 1)).argmin(dim=1, keepdim=True)
-    return torch.cat([columns[best], rows[best]], dim=1).to(flow.dtype)
+    shifts = _square(COARSE_REACH, current)
+    side = 2 * COARSE_REACH + 1
+    shifted = F.pad(past, (COARSE_REACH,) * 4, mode="replicate")[:, 0].unfold(1, height, 1).unfold(2, width, 1)
+    errors = (shifted.flatten(1, 2) - current).square_()  # batch, side * side, H, W
+    costs = F.avg_pool2d(F.pad(errors, (block // 2,) * 4, mode="replicate"), 2 * block, stride=block)
+    choices = shifts.expand(len(current), side * side, 2, *costs.shape[-2:])
+    start = (costs + FAR_PRICE * price * shifts.abs().sum(2)).argmin(dim=1, keepdim=True)
+    return _smoothest(choices, costs, start, price, longest)
 
 
-def _best_neighbour(current: Tensor, past: Tensor, flow: Tensor) -> Tensor:
-    """For each cell of 4x4 pixels the best of its own motion, its four neighbours' and none."""
+def _refine(current: Tensor, past: Tensor, flow: Tensor, block: int, window: int, radius: int, price: Tensor,
+            longest: float) -> Tensor:  # fmt: skip
+    """For each block the best whole shift of: its own within +-radius, its neighbours' and none.
+
+    window: side of the square around a block over which it is matched.
+    """
+    wanted = _patches(current, torch.zeros_like(flow), block, window)
+    offsets = _square(radius, flow)
+    choices = [flow[:, None] + offsets]
+    around = _patches(past, flow, block, window + 2 * radius).unfold(3, window, 1).unfold(4, window, 1)
+    costs = [(around - wanted[:, :, :, None, None]).square_().mean((-1, -2)).flatten(3).permute(0, 3, 1, 2)]
+    for choice in (*_neighbours(flow), torch.zeros_like(flow)):
+        choices.append(choice[:, None])
+        costs.append((_patches(past, choice, block, window) - wanted).square_().mean((-1, -2))[:, None])
+    start = torch.full_like(costs[1], offsets.shape[1] // 2, dtype=torch.long)
+    return _smoothest(torch.cat(choices, dim=1), torch.cat(costs, dim=1), start, price, longest)
+
+
+def _smoothest(choices: Tensor, costs: Tensor, chosen: Tensor, price: Tensor, longest: float) -> Tensor:
+    """The field (batch, 2, h, w) of one choice a position with about the least cost and difference from neighbours.
+
+    choices: (batch, n, 2, h, w); costs: (batch, n, h, w); chosen: (batch, 1, h, w), the indices to start from. The
+    fields of a checkerboard take turns (iterated conditional modes, Besag 1986).
+    """
+    height, width = costs.shape[-2:]
+    black = (torch.arange(height, device=costs.device)[:, None] + torch.arange(width, device=costs.device)) % 2 == 0
+    for turn in range(4):
+        total = costs.clone()
+        for neighbour in _neighbours(_pick(choices, chosen)):
+            total += price * (choices - neighbour[:, None]).abs().sum(2).clamp_max(longest)
+        chosen = torch.where(black if turn % 2 else ~black, total.argmin(dim=1, keepdim=True), chosen)
+    return _pick(choices, chosen)
+
+
+def _pick(choices: Tensor, chosen: Tensor) -> Tensor:
+    return choices.gather(1, chosen[:, :, None].expand(-1, 1, 2, -1, -1))[:, 0]
+
+
+def _neighbours(flow: Tensor) -> list[Tensor]:
+    """The motion above, below, to the left and to the right of each position."""
     padded = F.pad(flow, (1, 1, 1, 1), mode="replicate")
     height, width = flow.shape[-2:]
-    places = ((1, 1), (0, 1), (2, 1), (1, 0), (1, 2))
-    choices = [padded[:, :, i : i + height, j : j + width] for i, j in places] + [torch.zeros_like(flow)]
-    costs = []
-    for choice in choices:
-        warped = sample(past, sampling_grid(F.interpolate(choice, scale_factor=4.0, mode="nearest")))
-        costs.append(_box(F.avg_pool2d((warped - current).square(), 4), (3, 3)))
-    best = torch.cat(costs, dim=1).argmin(dim=1)[:, None, None].expand(-1, 1, 2, -1, -1)
-    return torch.stack(choices, dim=1).gather(1, best)[:, 0]
+    return [padded[:, :, i : i + height, j : j + width] for i, j in ((0, 1), (2, 1), (1, 0), (1, 2))]
+
+
+def _patches(picture: Tensor, flow: Tensor, block: int, side: int) -> Tensor:
+    """Squares (batch, h, w, side, side) of a picture (batch, 1, H, W) around each block, moved by whole `flow`."""
+    height, width = picture.shape[-2:]
+    reach = torch.arange(side, device=flow.device) - (side - block) // 2
+    columns, rows = flow.round().long().unbind(1)
+    rows = rows + block * torch.arange(flow.shape[-2], device=flow.device)[:, None]
+    columns = columns + block * torch.arange(flow.shape[-1], device=flow.device)
+    rows = (rows[..., None] + reach).clamp(0, height - 1)
+    columns = (columns[..., None] + reach).clamp(0, width - 1)
+    places = rows[..., :, None] * width + columns[..., None, :]
+    return picture.flatten(1).gather(1, places.flatten(1)).view(places.shape)
+
+
+def _square(radius: int, like: Tensor) -> Tensor:
+    """The offsets (1, (2 radius + 1)^2, 2, 1, 1) of x and y within +-radius."""
+    reach = torch.arange(-radius, radius + 1, device=like.device, dtype=like.dtype)
+    rows, columns = torch.meshgrid(reach, reach, indexing="ij")
+    return torch.stack([columns, rows], dim=-1).view(1, -1, 2, 1, 1)
 
 
 def _small_shift(current: Tensor, past: Tensor, flow: Tensor, price: Tensor) -> Tensor:
     """A step of Lucas and Kanade over 3x3 cells of 4x4 pixels: at most a pixel, less where `price` outweighs it."""
-    warped = sample(past, sampling_grid(F.interpolate(flow, scale_factor=4.0, mode="bilinear")))
+    warped = sample(past, sampling_grid(F.interpolate(flow, scale_factor=float(CELL), mode="bilinear")))
     padded = F.pad(warped, (1, 1, 1, 1), mode="replicate")
     x = 0.5 * (padded[:, :, 1:-1, 2:] - padded[:, :, 1:-1, :-2])
     y = 0.5 * (padded[:, :, 2:, 1:-1] - padded[:, :, :-2, 1:-1])
     error = current - warped
     products = torch.cat([x * x, x * y, y * y, x * error, y * error], dim=1)
-    xx, xy, yy, xe, ye = _box(F.avg_pool2d(products, 4), (3, 3)).unbind(1)
+    means = F.avg_pool2d(F.avg_pool2d(products, CELL), 3, stride=1, padding=1, count_include_pad=False)
+    xx, xy, yy, xe, ye = means.unbind(1)
     xx, yy = xx + price[:, 0], yy + price[:, 0]
     shift = torch.stack([yy * xe - xy * ye, xx * ye - xy * xe], dim=1)
     return (shift / (xx * yy - xy * xy)[:, None]).clamp(-1, 1)
-
-
-def _box(x: Tensor, window: tuple[int, int]) -> Tensor:
-    """The mean over a window around each position, at the border over what is inside."""
-    padding = (window[0] // 2, window[1] // 2)
-    return F.avg_pool2d(x, window, stride=1, padding=padding, count_include_pad=False)
 
 
 def _smooth(flow: Tensor) -> Tensor:
@@ -94,11 +149,10 @@ def _smooth(flow: Tensor) -> Tensor:
     return torch.stack(neighbours).median(dim=0).values
 
 
-def _enlarge(flow: Tensor, size: torch.Size) -> Tensor:
-    if flow.shape[-2:] == size:
-        return flow
-    doubled = 2 * F.interpolate(flow, scale_factor=2.0, mode="bilinear", align_corners=False)
-    return doubled[:, :, : size[0], : size[1]]
+def _padded(luma: Tensor) -> Tensor:
+    """To whole blocks, the border repeated."""
+    height, width = luma.shape[-2:]
+    return F.pad(luma, (0, -width % BLOCK, 0, -height % BLOCK), mode="replicate")
 
 
 def _luma(x: Tensor) -> Tensor:

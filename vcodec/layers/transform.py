@@ -119,13 +119,14 @@ class Synthesis(nn.Module):
     """Latents (batch, latent_channels, H, W) to (batch, out_channels, H * stride, W * stride).
 
     Args: conditions: for each inner stage, coarsest first, the channels of a map that is joined to the features
-    there (0 for none); levels as in Analysis; routed: the caller hands forward() the assignment of positions to
-    clusters, which semantic blocks need.
+    there (0 for none); levels as in Analysis; shortcut_channels: how many of the first output channels the linear
+    shortcut starts with (default: all), so that it inverts that of the analysis; routed: the caller hands forward() the
+    assignment of positions to clusters, which semantic blocks need.
     """
 
     def __init__(self, out_channels: int, config: TransformConfig, levels: int = 0, *,
                  latent_channels: int | None = None, conditions: Sequence[int] | None = None,
-                 routed: bool = False):  # fmt: skip
+                 shortcut_channels: int | None = None, routed: bool = False):  # fmt: skip
         super().__init__()
         if config.kind in ROUTED_KINDS and not routed:
             raise ValueError("a semantic synthesis is for image codecs, where exact latents decide its routing")
@@ -149,10 +150,10 @@ class Synthesis(nn.Module):
         self.shortcut = None
         if config.shortcut:
             linear = nn.Conv2d(config.latents, out_channels * config.stride**2, 1, bias=False)
+            weight = dct_analysis_weight(config.latents, shortcut_channels or out_channels, config.stride)
             with torch.no_grad():
-                linear.weight.copy_(
-                    dct_analysis_weight(config.latents, out_channels, config.stride).flatten(1).T[..., None, None]
-                )
+                linear.weight.zero_()
+                linear.weight[: weight[0].numel()] = weight.flatten(1).T[..., None, None]
             self.shortcut = nn.Sequential(linear, nn.PixelShuffle(config.stride))
             _start_at_zero(self.stages[-1])
 

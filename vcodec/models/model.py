@@ -155,6 +155,7 @@ class VideoModel(ImageModel):
                 detach_reference: bool = False, motion_only: bool = False) -> ModelOutput:  # fmt: skip
         """As ImageModel.forward, the first frame an I-frame and the others P-frames.
 
+        quality: (batch,), or (batch, T) with one for each frame.
         detach_reference: stop the gradient between frames. motion_only: P-frames are their predictions, each from the
         frame before coded as an I-frame.
         """
@@ -164,13 +165,13 @@ class VideoModel(ImageModel):
         bits: list[Tensor] = []
         flows: list[Tensor] = []
         reference = None
-        for x in frames.unbind(1):
+        for x, level in zip(frames.unbind(1), _of_frames(quality, frames), strict=True):
             coder = self._estimator(x, generators)
             if reference is None:
-                reference = Reference(self.code_iframe(coder, x, (len(x), *x.shape[-2:]), quality))
+                reference = Reference(self.code_iframe(coder, x, (len(x), *x.shape[-2:]), level))
             else:
                 before = reference.detached() if detach_reference else reference
-                reference, motion = self.code_pframe(coder, x, before, quality)
+                reference, motion = self.code_pframe(coder, x, before, level)
                 flows.append(motion.flow)
             pictures.append(reference.picture)
             bits.append(coder.bits)
@@ -181,15 +182,16 @@ class VideoModel(ImageModel):
         self, frames: Tensor, quality: Tensor, generators: Sequence[torch.Generator] | None
     ) -> ModelOutput:
         intra, intra_bits = [], []
+        qualities = _of_frames(quality, frames)
         with torch.no_grad():
             for x in frames[:, :-1].unbind(1):
                 coder = self._estimator(x, generators)
-                intra.append(self.code_iframe(coder, x, (len(x), *x.shape[-2:]), quality))
+                intra.append(self.code_iframe(coder, x, (len(x), *x.shape[-2:]), qualities[0]))
                 intra_bits.append(coder.bits)
         pictures, bits, flows, latents = [intra[0]], [intra_bits[0]], [], None
-        for x, past in zip(frames[:, 1:].unbind(1), intra, strict=True):
+        for x, past, level in zip(frames[:, 1:].unbind(1), intra, qualities[1:], strict=True):
             coder = self._estimator(x, generators)
-            motion = self.flow.code(coder, x, past, quality, latents)
+            motion = self.flow.code(coder, x, past, level, latents)
             latents = motion.latents
             pictures.append(motion.prediction)
             bits.append(coder.bits)
@@ -203,3 +205,8 @@ class VideoModel(ImageModel):
     def motion_parameters(self) -> list[nn.Parameter]:
         """The parameters of the motion path."""
         return list(self.flow.parameters())
+
+
+def _of_frames(quality: Tensor, frames: Tensor) -> tuple[Tensor, ...]:
+    """The qualities (batch,) of each of the frames (batch, T, ...)."""
+    return quality.view(len(quality), -1).expand(frames.shape[:2]).unbind(1)

@@ -84,7 +84,7 @@ def _small_video(kind: str) -> VideoConfig:
             flow,
             EntropyConfig(
                 model="checkerboard", hyper=_small_hyper(64, 48), width=64, context_width=40, temporal=True,
-                step=2.0, span=6.0,
+                linear=True, step=2.0, span=6.0,
             ),
             planes=2,
             sigma=0.0,

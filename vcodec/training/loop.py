@@ -16,7 +16,8 @@ from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from ..errors import VcodecError
-from ..models import lambda_of_quality, save_model
+from ..layers.rate import cascaded, lambda_of_quality
+from ..models import save_model
 from .checkpoint import load_checkpoint, save_checkpoint
 from .config import TrainingConfig
 from .data import load_data
@@ -200,6 +201,8 @@ class Trainer:
         options = {"detach_reference": True} if stage.detach_reference else {}
         if stage.train == "motion":
             options = {"motion_only": True}
+        if stage.cascade:
+            quality = cascaded(quality, frames.shape[1])
         with torch.autocast(frames.device.type, torch.bfloat16, enabled=bf16):
             output = network(frames, quality, generators=generators, **options)
         lmbda = lambda_of_quality(quality) if stage.lmbda is None else torch.full_like(quality, stage.lmbda)

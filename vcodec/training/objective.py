@@ -53,25 +53,26 @@ class RateDistortion(NamedTuple):
 def rate_distortion(x_hat: Tensor, bits: Tensor, frames: Tensor, lmbda: Tensor, stage: Stage) -> RateDistortion:
     """The loss of a batch.
 
-    x_hat, frames: (B, T, 3, H, W) in [0, 1]; bits: (B, T); lmbda: (B,).
+    x_hat, frames: (B, T, 3, H, W) in [0, 1]; bits: (B, T); lmbda: (B,), or (B, T) with one for each
+    frame.
     """
     height, width = frames.shape[-2:]
     bpp = bits.float() / (height * width)
+    lmbda = lmbda.view(len(lmbda), -1).expand(bpp.shape)
     mse = (x_hat.float() - frames.float()).square().mean(dim=(2, 3, 4))
     if stage.train == "motion":
-        price = lmbda.repeat_interleave(frames.shape[1])
-        distortion = residual_cost(x_hat.flatten(0, 1), frames.flatten(0, 1), price).view_as(mse)
+        distortion = residual_cost(x_hat.flatten(0, 1), frames.flatten(0, 1), lmbda.flatten()).view_as(mse)
     elif stage.distortion == "mse":
-        distortion = lmbda[:, None] * 255**2 * mse
+        distortion = lmbda * 255**2 * mse
     else:
         similarity = ms_ssim(
             x_hat.float().flatten(0, 1), frames.float().flatten(0, 1), data_range=1.0, size_average=False
         )
-        distortion = lmbda[:, None] * MS_SSIM_LAMBDA_RATIO * (1 - similarity.view_as(mse))
+        distortion = lmbda * MS_SSIM_LAMBDA_RATIO * (1 - similarity.view_as(mse))
     if stage.perceptual:
         distance = normalized_laplacian_distance(x_hat.float().flatten(0, 1), frames.float().flatten(0, 1))
-        distortion = distortion + stage.perceptual * lmbda[:, None] * 255**2 * NLPD_RATIO * distance.view_as(mse)
+        distortion = distortion + stage.perceptual * lmbda * 255**2 * NLPD_RATIO * distance.view_as(mse)
     if stage.frame_weights:
         distortion = distortion * torch.tensor(stage.frame_weights, device=distortion.device)
     weight = (lmbda / BALANCED_LAMBDA) ** -stage.balance
-    return RateDistortion((weight[:, None] * (distortion + bpp)).mean(), bpp.detach(), mse.detach())
+    return RateDistortion((weight * (distortion + bpp)).mean(), bpp.detach(), mse.detach())

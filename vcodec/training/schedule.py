@@ -34,6 +34,9 @@ class Stage:
     `perceptual` adds that many times the normalised Laplacian pyramid distance to the distortion, at 1 about as
     much as the mean squared error weighs (see `vcodec.training.perceptual`).
 
+    `cascade` codes the frames of a sample at the offsets from its quality that the encoder uses, each frame with the
+    lambda of its own quality.
+
     `frame_weights` multiply the distortion of each frame of the unroll (empty: all ones). `reverse` shows
     every sequence in its original and in reversed order within each optimisation step. `detach_reference`
     cuts the gradient between frames; otherwise it flows through the whole unroll.
@@ -60,6 +63,7 @@ class Stage:
     distortion: Literal["mse", "ms-ssim"] = "mse"
     balance: float = 0.0
     perceptual: float = 0.0
+    cascade: bool = False
     frame_weights: tuple[float, ...] = ()
     reverse: bool = False
     detach_reference: bool = False
@@ -102,6 +106,8 @@ def _problems(stage: Stage) -> Iterator[str]:
         yield f"crop is {stage.crop!r}, not a height and a width of at least 16"
     if stage.kind == "image" and stage.train != "image":
         yield f"an image stage has no use for train={stage.train!r}; say train='image'"
+    if stage.cascade and (stage.kind == "image" or stage.lmbda is not None):
+        yield "a cascade needs a video stage, and no lmbda of its own"
     if stage.kind == "image" and (stage.frames != 1 or stage.reverse or stage.detach_reference):
         yield "an image stage has one frame, no reversed order and no reference"
     if stage.train == "motion" and (stage.distortion != "mse" or stage.perceptual or stage.detach_reference):
