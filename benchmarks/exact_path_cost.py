@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from vcodec.codec import Decoder, Encoder
 from vcodec.entropy.coders import SymbolDecoder, SymbolEncoder
+from vcodec.entropy.distributions import GAUSSIAN, Distribution
 from vcodec.files import find_model
 from vcodec.models import ImageModel
 from vcodec.video import Frame, open_video
@@ -34,19 +35,17 @@ CLIP = Path(__file__).parent.parent / "vcodec" / "data" / "street.mp4"
 class Float32Encoder(SymbolEncoder):
     """Takes scales of any precision and lists no close call."""
 
-    def code_gaussian(
-        self, y: Tensor | None, means: Tensor, log_scales: Tensor, mask: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        return super().code_gaussian(y, means, log_scales.double(), mask)
+    def code_latents(self, y: Tensor | None, means: Tensor, log_scales: Tensor, mask: Tensor | None = None,
+                     distribution: Distribution = GAUSSIAN) -> tuple[Tensor, Tensor]:  # fmt: skip
+        return super().code_latents(y, means, log_scales.double(), mask, distribution)
 
 
 class Float32Decoder(SymbolDecoder):
     """Takes scales of any precision."""
 
-    def code_gaussian(
-        self, y: Tensor | None, means: Tensor, log_scales: Tensor, mask: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        return super().code_gaussian(y, means, log_scales.double(), mask)
+    def code_latents(self, y: Tensor | None, means: Tensor, log_scales: Tensor, mask: Tensor | None = None,
+                     distribution: Distribution = GAUSSIAN) -> tuple[Tensor, Tensor]:  # fmt: skip
+        return super().code_latents(y, means, log_scales.double(), mask, distribution)
 
 
 def main() -> None:

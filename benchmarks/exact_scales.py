@@ -30,6 +30,7 @@ from tqdm import tqdm
 from vcodec.bitstream import Packet
 from vcodec.codec import Decoder, Encoder
 from vcodec.entropy.coders import GUARD, SymbolDecoder
+from vcodec.entropy.distributions import GAUSSIAN, Distribution
 from vcodec.entropy.gaussian import level_position
 from vcodec.entropy.hyperprior import EntropyModel
 from vcodec.errors import VcodecError
@@ -82,10 +83,9 @@ class Recorder(SymbolDecoder):
         self.symbols.append(z_hat.cpu().numpy().astype(np.int32).reshape(-1))
         return z_hat
 
-    def code_gaussian(
-        self, y: Tensor | None, means: Tensor, log_scales: Tensor, mask: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        y_hat, symbols = super().code_gaussian(y, means, log_scales, mask)
+    def code_latents(self, y: Tensor | None, means: Tensor, log_scales: Tensor, mask: Tensor | None = None,
+                     distribution: Distribution = GAUSSIAN) -> tuple[Tensor, Tensor]:  # fmt: skip
+        y_hat, symbols = super().code_latents(y, means, log_scales, mask, distribution)
         self.symbols.append(symbols.cpu().numpy().astype(np.int32).reshape(-1))
         self.positions.append(level_position(log_scales).cpu().numpy().reshape(-1))
         return y_hat, symbols

@@ -10,6 +10,7 @@ import torch
 from vcodec.bitstream import Packet
 from vcodec.codec import Decoder
 from vcodec.entropy import coders
+from vcodec.entropy.distributions import GAUSSIAN
 from vcodec.entropy.gaussian import level_position
 from vcodec.models import ImageModel
 from vcodec.models.model import Reference
@@ -31,9 +32,9 @@ class RecordingDecoder(coders.SymbolDecoder):
         self.symbols.append(z_hat.numpy().astype(np.int32))
         return z_hat
 
-    def code_gaussian(self, y, means, log_scales, mask=None):
-        y_hat, symbols = super().code_gaussian(y, means, log_scales, mask)
-        self.encoder.code_gaussian(symbols + means, means, log_scales, mask)
+    def code_latents(self, y, means, log_scales, mask=None, distribution=GAUSSIAN):
+        y_hat, symbols = super().code_latents(y, means, log_scales, mask, distribution)
+        self.encoder.code_latents(symbols + means, means, log_scales, mask, distribution)
         self.symbols.append(symbols.numpy().astype(np.int32))
         self.levels.append(level_position(log_scales).floor().numpy().astype(np.int32))
         return y_hat, symbols

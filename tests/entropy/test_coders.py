@@ -42,9 +42,9 @@ def test_the_decoder_reads_what_the_encoder_wrote(masked):
     y, means, log_scales = latents(0)
     mask = checkerboard(SHAPE) if masked else None
     encoder = SymbolEncoder()
-    y_hat, symbols = encoder.code_gaussian(y, means, log_scales, mask)
+    y_hat, symbols = encoder.code_latents(y, means, log_scales, mask)
     decoder = SymbolDecoder(encoder.finish())
-    decoded, decoded_symbols = decoder.code_gaussian(None, means, log_scales, mask)
+    decoded, decoded_symbols = decoder.code_latents(None, means, log_scales, mask)
     decoder.finish()
     assert torch.equal(decoded, y_hat)
     assert torch.equal(decoded_symbols, symbols)
@@ -75,11 +75,11 @@ def test_a_whole_frame_of_several_calls_comes_back(seed, height, width, masked):
     z = torch.randn(shape) * 5
     mask = checkerboard(shape) if masked else torch.ones(1, 1, 1, 1, dtype=torch.bool)
     encoder = SymbolEncoder()
-    written = [encoder.code_factorized(prior, z, shape, bank), *encoder.code_gaussian(y, means, log_scales, mask)]
-    written += encoder.code_gaussian(y, means, log_scales, ~mask)
+    written = [encoder.code_factorized(prior, z, shape, bank), *encoder.code_latents(y, means, log_scales, mask)]
+    written += encoder.code_latents(y, means, log_scales, ~mask)
     decoder = SymbolDecoder(encoder.finish())
-    read = [decoder.code_factorized(prior, None, shape, bank), *decoder.code_gaussian(None, means, log_scales, mask)]
-    read += decoder.code_gaussian(None, means, log_scales, ~mask)
+    read = [decoder.code_factorized(prior, None, shape, bank), *decoder.code_latents(None, means, log_scales, mask)]
+    read += decoder.code_latents(None, means, log_scales, ~mask)
     decoder.finish()
     assert all(torch.equal(a, b) for a, b in zip(written, read, strict=True))
 
@@ -88,9 +88,9 @@ def test_the_estimate_is_the_length_of_the_bytes_within_two_percent():
     shape = (1, 16, 40, 40)
     y, means, log_scales = latents(3, shape)
     estimator = RateEstimator(1, training=False)
-    estimated, _ = estimator.code_gaussian(y, means, log_scales)
+    estimated, _ = estimator.code_latents(y, means, log_scales)
     encoder = SymbolEncoder()
-    coded, _ = encoder.code_gaussian(y, means, log_scales)
+    coded, _ = encoder.code_latents(y, means, log_scales)
     assert torch.equal(estimated, coded)
     assert 8 * len(encoder.finish()) == pytest.approx(estimator.bits.item(), rel=0.02)
 
@@ -111,7 +111,7 @@ def test_training_rounds_straight_through_and_the_noise_belongs_to_the_sample():
     def estimate(samples: slice) -> tuple[torch.Tensor, torch.Tensor]:
         generators = [torch.Generator().manual_seed(seed) for seed in (7, 8)][samples]
         coder = RateEstimator(len(generators), training=True, generators=generators, rdoq=0)
-        y_hat, _ = coder.code_gaussian(y[samples], means[samples], log_scales[samples])
+        y_hat, _ = coder.code_latents(y[samples], means[samples], log_scales[samples])
         return y_hat, coder.bits
 
     y_hat, bits = estimate(slice(0, 2))
@@ -149,10 +149,10 @@ def test_scales_that_differ_a_little_give_the_same_symbols(seed, noise):
     boundary = LOG_SCALE_MIN + (levels - 0.5) * LOG_SCALE_STEP + near
     log_scales = torch.where(torch.rand(SHAPE, generator=generator) < 0.5, boundary, log_scales)
     encoder = SymbolEncoder()
-    y_hat, _ = encoder.code_gaussian(y, means, log_scales)
+    y_hat, _ = encoder.code_latents(y, means, log_scales)
     other = log_scales + torch.empty(SHAPE, dtype=torch.float64).uniform_(-noise, noise, generator=generator)
     decoder = SymbolDecoder(encoder.finish())
-    assert torch.equal(decoder.code_gaussian(None, means, other)[0], y_hat)
+    assert torch.equal(decoder.code_latents(None, means, other)[0], y_hat)
     decoder.finish()
 
 
@@ -162,9 +162,9 @@ def test_without_the_list_of_close_calls_a_boundary_would_be_lost():
     at_boundary = torch.full(SHAPE, LOG_SCALE_MIN + 19.5 * LOG_SCALE_STEP, dtype=torch.float64)
     outside = at_boundary + 1.5 * GUARD * LOG_SCALE_STEP
     encoder = SymbolEncoder()
-    encoder.code_gaussian(y, means, outside)
+    encoder.code_latents(y, means, outside)
     decoder = SymbolDecoder(encoder.finish())
-    decoder.code_gaussian(None, means, at_boundary - 1.5 * GUARD * LOG_SCALE_STEP)
+    decoder.code_latents(None, means, at_boundary - 1.5 * GUARD * LOG_SCALE_STEP)
     with pytest.raises(VcodecError):
         decoder.finish()
 
@@ -172,7 +172,7 @@ def test_without_the_list_of_close_calls_a_boundary_would_be_lost():
 def test_ordinary_scales_cost_one_byte_for_the_list():
     y, means, log_scales = latents(5)
     encoder = SymbolEncoder()
-    encoder.code_gaussian(y, means, log_scales)
+    encoder.code_latents(y, means, log_scales)
     assert encoder.finish()[0] == 0
 
 
@@ -180,10 +180,10 @@ def test_a_frame_of_certain_zeros_costs_nothing():
     zeros = torch.zeros(1, 8, 50, 50)
     small = torch.full(zeros.shape, math.log(0.05), dtype=torch.float64)
     encoder = SymbolEncoder()
-    encoder.code_gaussian(zeros + 0.3, zeros, small)
+    encoder.code_latents(zeros + 0.3, zeros, small)
     assert encoder.finish() == b""
     decoder = SymbolDecoder(b"")
-    assert not decoder.code_gaussian(None, zeros, small)[1].any()
+    assert not decoder.code_latents(None, zeros, small)[1].any()
     decoder.finish()
 
 
@@ -192,9 +192,9 @@ def test_scales_that_are_no_numbers_are_coded_like_any_other(value):
     y, means, log_scales = latents(6)
     log_scales[0, :3] = value
     encoder = SymbolEncoder()
-    y_hat, _ = encoder.code_gaussian(y, means, log_scales)
+    y_hat, _ = encoder.code_latents(y, means, log_scales)
     decoder = SymbolDecoder(encoder.finish())
-    assert torch.equal(decoder.code_gaussian(None, means, log_scales)[0], y_hat)
+    assert torch.equal(decoder.code_latents(None, means, log_scales)[0], y_hat)
 
 
 @given(st.binary(max_size=60))
@@ -204,7 +204,7 @@ def test_any_bytes_are_read_or_refused(data):
     with contextlib.suppress(VcodecError):
         decoder = SymbolDecoder(data)
         decoder.code_factorized(prior, None, shape, torch.tensor([0]))
-        decoder.code_gaussian(None, means, log_scales)
+        decoder.code_latents(None, means, log_scales)
         decoder.finish()
 
 
@@ -213,11 +213,11 @@ def test_damaged_bytes_are_read_or_refused(data):
     y, means, log_scales = latents(8)
     log_scales[0, 0] = LOG_SCALE_MIN + 9.5 * LOG_SCALE_STEP  # close calls, so that their list is damaged as well
     encoder = SymbolEncoder()
-    encoder.code_gaussian(y, means, log_scales)
+    encoder.code_latents(y, means, log_scales)
     damaged = bytearray(encoder.finish())
     at = data.draw(st.integers(0, 140) | st.integers(0, len(damaged) - 1))
     damaged[at : at + data.draw(st.integers(0, 3))] = data.draw(st.binary(max_size=3))
     with contextlib.suppress(VcodecError):
         decoder = SymbolDecoder(bytes(damaged))
-        decoder.code_gaussian(None, means, log_scales)
+        decoder.code_latents(None, means, log_scales)
         decoder.finish()

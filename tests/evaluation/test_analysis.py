@@ -14,7 +14,7 @@ from vcodec.cli import main
 from vcodec.evaluation.analysis import find_pictures, read_picture
 from vcodec.evaluation.analysis_complexity import _MacCounter, _MemoryMeter, complexity
 from vcodec.evaluation.analysis_latents import (
-    Distribution,
+    LatentHistogram,
     LatentRecorder,
     SpatialCorrelation,
     deviation_map,
@@ -56,7 +56,7 @@ def test_a_constant_map_is_all_correlation_also_where_it_is_small() -> None:
 
 @pytest.mark.parametrize(("mean", "deviation"), [(0.0, 1.0), (0.0, 0.5), (1.0, 1.0), (0.5, 2.0)])
 def test_divergence_is_that_of_normal_distributions(mean: float, deviation: float) -> None:
-    distribution = Distribution(limit=12, bins=480)
+    distribution = LatentHistogram(limit=12, bins=480)
     distribution.add(mean + deviation * noise(1_000_000))
     expected = (deviation**2 + mean**2 - 1) / 2 - math.log(deviation)
     assert distribution.kl_divergence == pytest.approx(expected, abs=0.004)
@@ -144,9 +144,9 @@ def test_a_recorder_joins_passes_and_slices() -> None:
     means, log_scales = torch.ones_like(y), torch.full_like(y, math.log(2))
     mask = torch.zeros(1, 1, 4, 4, dtype=torch.bool)
     mask[..., ::2] = True
-    recorder.code_gaussian(y, means, log_scales, mask)
-    recorder.code_gaussian(y, 2 * means, log_scales, ~mask)
-    recorder.code_gaussian(y, means, log_scales)
+    recorder.code_latents(y, means, log_scales, mask)
+    recorder.code_latents(y, 2 * means, log_scales, ~mask)
+    recorder.code_latents(y, means, log_scales)
     joined = recorder.normalized()
     assert joined.shape == (1, 4, 4, 4)
     assert torch.allclose(joined[:, :2][mask.expand(1, 2, 4, 4)], ((y - 1) / 2)[mask.expand(1, 2, 4, 4)])

@@ -7,6 +7,7 @@ from ..layers.attention import WindowAttentionGate, start_at_zero
 from ..layers.transform import Synthesis
 from .coders import EntropyCoder
 from .config import ContextConfig, EntropyConfig
+from .distributions import DISTRIBUTIONS
 from .hyperprior import CodedLatents, EntropyModel, run
 
 
@@ -36,10 +37,10 @@ class ChannelwiseHyperprior(EntropyModel):
             raise ValueError(f"the entropy model '{config.model}' takes no condition: its scales read its means")
         self.mean_synthesis = Synthesis(latents, config.hyper)
         self.scale_synthesis = Synthesis(latents, config.hyper)
-        self.slices = nn.ModuleList(self._make_slice(latents, index, config.context) for index in range(count))
+        self.slices = nn.ModuleList(self._make_slice(latents, index, config) for index in range(count))
 
-    def _make_slice(self, latents: int, index: int, context: ContextConfig) -> "ChannelSlice":
-        return ChannelSlice(latents, index, context)
+    def _make_slice(self, latents: int, index: int, config: EntropyConfig) -> "ChannelSlice":
+        return ChannelSlice(latents, index, config)
 
     def exact_modules(self) -> list[nn.Module]:
         return [self.mean_synthesis, self.scale_synthesis, self.slices]
@@ -62,9 +63,10 @@ class ChannelwiseHyperprior(EntropyModel):
 class ChannelSlice(nn.Module):
     """The networks of slice `index`: means, log-scales and the residual prediction, from what is known before it."""
 
-    def __init__(self, latents: int, index: int, context: ContextConfig):
+    def __init__(self, latents: int, index: int, config: EntropyConfig):
         super().__init__()
-        self.context = context
+        self.context = context = config.context
+        self.distribution = DISTRIBUTIONS[config.distribution]
         width = latents // context.slices
         support = latents + (width * index if context.channel else 0)
         self.mean_attention = attention_gate(support, context)
@@ -87,7 +89,7 @@ class ChannelSlice(nn.Module):
 
     def _code_symbols(self, coder: EntropyCoder, y: Tensor | None, means: Tensor, log_scales: Tensor,
                       features: tuple[Tensor, Tensor], base_log_scales: Tensor) -> Tensor:  # fmt: skip
-        return coder.code_gaussian(y, means, base_log_scales + log_scales)[0]
+        return coder.code_latents(y, means, base_log_scales + log_scales, distribution=self.distribution)[0]
 
 
 def attention_gate(channels: int, context: ContextConfig) -> nn.Module:

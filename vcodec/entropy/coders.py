@@ -22,8 +22,9 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
 from ..errors import VcodecError
+from .distributions import GAUSSIAN, Distribution
 from .factorized import FactorizedPrior
-from .gaussian import FIRST_CODED_LEVEL, SCALE_LEVELS, gaussian_bits, gaussian_tables, level_position
+from .gaussian import FIRST_CODED_LEVEL, SCALE_LEVELS, level_position
 from .rans import DAMAGED, RansDecoder, RansEncoder
 
 GUARD = 1e-7
@@ -39,9 +40,8 @@ class EntropyCoder(Protocol):
     def code_factorized(self, prior: FactorizedPrior, z: Tensor | None, shape: tuple[int, ...], bank: Tensor) -> Tensor:
         """z_hat (integers) of the given shape (batch, channels, H, W); z is None when decoding."""
 
-    def code_gaussian(
-        self, y: Tensor | None, means: Tensor, log_scales: Tensor, mask: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
+    def code_latents(self, y: Tensor | None, means: Tensor, log_scales: Tensor, mask: Tensor | None = None,
+                     distribution: Distribution = GAUSSIAN) -> tuple[Tensor, Tensor]:  # fmt: skip
         """y_hat = symbols + means, and the symbols; y is None when decoding.
 
         With a boolean mask (broadcast to y) only its positions are coded; elsewhere both results are zero.
@@ -69,22 +69,21 @@ class RateEstimator:
         self._add(prior.bits(z + self._noise(z) if self._training else z_hat, bank))
         return z_hat
 
-    def code_gaussian(
-        self, y: Tensor | None, means: Tensor, log_scales: Tensor, mask: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
+    def code_latents(self, y: Tensor | None, means: Tensor, log_scales: Tensor, mask: Tensor | None = None,
+                     distribution: Distribution = GAUSSIAN) -> tuple[Tensor, Tensor]:  # fmt: skip
         assert y is not None, "only a decoder works without latents"
         means, log_scales = means.float(), log_scales.float()
         residuals = y.float() - means
-        chosen = rdo_quantize(residuals, log_scales, self._rdoq)
+        chosen = rdo_quantize(residuals, log_scales, self._rdoq, distribution)
         symbols = _straight_through(residuals, chosen)
         if self._training:
             # where the symbol was lowered, the rate is that of what is sent, and pulls no longer where it is zero
             sent = torch.where(chosen.abs() < residuals.round().abs(), symbols, residuals)
-            bits = gaussian_bits(sent + self._noise(residuals), log_scales)
+            bits = distribution.bits(sent + self._noise(residuals), log_scales)
         else:
             coded = level_position(log_scales) >= FIRST_CODED_LEVEL
             symbols = symbols * coded
-            bits = gaussian_bits(symbols, log_scales) * coded
+            bits = distribution.bits(symbols, log_scales) * coded
         y_hat = symbols + means
         if mask is not None:
             bits, symbols, y_hat = bits * mask, symbols * mask, y_hat * mask
@@ -116,9 +115,8 @@ class SymbolEncoder:
         self._rans.push(_to_numpy(symbols), _factorized_rows(shape, bank), prior.frequency_tables())
         return symbols
 
-    def code_gaussian(
-        self, y: Tensor | None, means: Tensor, log_scales: Tensor, mask: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
+    def code_latents(self, y: Tensor | None, means: Tensor, log_scales: Tensor, mask: Tensor | None = None,
+                     distribution: Distribution = GAUSSIAN) -> tuple[Tensor, Tensor]:  # fmt: skip
         assert y is not None, "an encoder is given the latents"
         where = _selected(mask, log_scales)
         position = level_position(_take(log_scales, where))
@@ -129,9 +127,9 @@ class SymbolEncoder:
         self._count += levels.size
         coded = levels >= FIRST_CODED_LEVEL
         residuals = _take(y.to(means.dtype), where) - _take(means, where)
-        quantized = rdo_quantize(residuals, _take(log_scales, where), self._rdoq)
+        quantized = rdo_quantize(residuals, _take(log_scales, where), self._rdoq, distribution)
         symbols = _to_numpy(quantized.clamp(-(2**30), 2**30)) * coded
-        self._rans.push(symbols[coded], levels[coded], gaussian_tables())
+        self._rans.push(symbols[coded], levels[coded], distribution.tables())
         return _place(symbols, where, means, mask)
 
     def finish(self) -> bytes:
@@ -173,9 +171,8 @@ class SymbolDecoder:
         symbols = self._rans.pull(_factorized_rows(shape, bank), prior.frequency_tables())
         return torch.from_numpy(symbols).to(bank.device, torch.float64).reshape(shape)
 
-    def code_gaussian(
-        self, y: Tensor | None, means: Tensor, log_scales: Tensor, mask: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
+    def code_latents(self, y: Tensor | None, means: Tensor, log_scales: Tensor, mask: Tensor | None = None,
+                     distribution: Distribution = GAUSSIAN) -> tuple[Tensor, Tensor]:  # fmt: skip
         where = _selected(mask, log_scales)
         levels = _to_numpy(level_position(_take(log_scales, where)).floor())
         places, listed = self._close_calls
@@ -184,7 +181,7 @@ class SymbolDecoder:
         self._count += levels.size
         coded = levels >= FIRST_CODED_LEVEL
         symbols = np.zeros(levels.size, np.int32)
-        symbols[coded] = self._rans.pull(levels[coded], gaussian_tables())
+        symbols[coded] = self._rans.pull(levels[coded], distribution.tables())
         return _place(symbols, where, means, mask)
 
     def finish(self) -> None:
@@ -192,7 +189,9 @@ class SymbolDecoder:
         self._rans.finish()
 
 
-def rdo_quantize(residuals: Tensor, log_scales: Tensor, price: float) -> Tensor:
+def rdo_quantize(
+    residuals: Tensor, log_scales: Tensor, price: float, distribution: Distribution = GAUSSIAN
+) -> Tensor:
     """The integers nearest to residuals (y - means), or one nearer to zero where that saves more bits than it costs.
 
     Any shape; price: see RDOQ_PRICE. A choice of the encoder: decoders take what comes.
@@ -201,17 +200,19 @@ def rdo_quantize(residuals: Tensor, log_scales: Tensor, price: float) -> Tensor:
     if not price:
         return symbols
     if isinstance(symbols, FakeTensor):  # operations are being counted, on tensors without values
-        return _better_bargain(symbols, residuals, log_scales, price)
+        return _better_bargain(symbols, residuals, log_scales, price, distribution)
     where = symbols.flatten().nonzero()[:, 0]  # few: the rest is zero already
     nearest, exact, scales = (x.detach().flatten()[where] for x in (symbols, residuals, log_scales))
-    chosen = _better_bargain(nearest, exact, scales, price)
+    chosen = _better_bargain(nearest, exact, scales, price, distribution)
     return symbols.flatten().index_copy(0, where, chosen).view_as(symbols)
 
 
-def _better_bargain(nearest: Tensor, residuals: Tensor, log_scales: Tensor, price: float) -> Tensor:
+def _better_bargain(
+    nearest: Tensor, residuals: Tensor, log_scales: Tensor, price: float, distribution: Distribution
+) -> Tensor:
     lower = nearest - nearest.sign()
     scales = log_scales.to(nearest.dtype)
-    saved = gaussian_bits(nearest, scales) - gaussian_bits(lower, scales)
+    saved = distribution.bits(nearest, scales) - distribution.bits(lower, scales)
     cost = price * ((residuals - lower).square() - (residuals - nearest).square())
     return torch.where(saved > cost, lower, nearest)
 

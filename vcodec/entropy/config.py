@@ -41,6 +41,7 @@ class EntropyConfig:
     temporal: whether the latents of the frame before inform the means, and their symbols the scales ("checkerboard").
     linear: whether the means also follow their context in proportion: neighbours of the first pass and, in a temporal
     model, the latents of the frame before ("checkerboard"); for latents as large and as smooth as motion.
+    distribution: of the latents around their means, a name of DISTRIBUTIONS ("gaussian" | "laplace").
     step, span: the quantisation step where quality is lowest, and how many times finer it starts at the highest
     (variable-rate models only). context: the networks of the channel-wise models.
     """
@@ -51,6 +52,7 @@ class EntropyConfig:
     context_width: int = 0
     temporal: bool = False
     linear: bool = False
+    distribution: str = "gaussian"
     step: float = 0.35
     span: float = 16.0
     context: ContextConfig = field(default_factory=ContextConfig)

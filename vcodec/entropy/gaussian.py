@@ -31,12 +31,17 @@ def level_position(log_scales: Tensor) -> Tensor:
 
 def gaussian_bits(residuals: Tensor, log_scales: Tensor) -> Tensor:
     """Bits of unit intervals around `residuals` (y - means) under N(0, scale^2); differentiable, tails included."""
-    bounded = _LowerBound.apply(log_scales, LOG_SCALE_MIN).clamp_max(math.log(SCALE_MAX))
-    inverse_scale = torch.exp(-bounded)
+    inverse_scale = torch.exp(-bounded_log_scales(log_scales))
     distance = residuals.abs()  # seen from below, where the distribution function keeps its digits
     upper = torch.special.log_ndtr((0.5 - distance) * inverse_scale)
     lower = torch.special.log_ndtr((-0.5 - distance) * inverse_scale)
     return (upper + torch.log(-torch.expm1(lower - upper))) * (-1 / math.log(2))
+
+
+def bounded_log_scales(log_scales: Tensor) -> Tensor:
+    """Log-scales kept within the grid; those below it may still rise."""
+    bounded: Tensor = _LowerBound.apply(log_scales, LOG_SCALE_MIN)
+    return bounded.clamp_max(math.log(SCALE_MAX))
 
 
 class _LowerBound(torch.autograd.Function):
@@ -57,12 +62,7 @@ class _LowerBound(torch.autograd.Function):
 @cache
 def gaussian_tables() -> FrequencyTables:
     """The frequency tables of the 64 levels: data of the format, read from the package, never recomputed."""
-    with np.load(Path(__file__).parent / "gaussian_tables.npz") as stored:
-        return FrequencyTables(
-            stored["cdf"].astype(np.uint32),
-            stored["row_start"].astype(np.int32),
-            stored["minimum"].astype(np.int32),
-        )
+    return FrequencyTables.load(Path(__file__).parent / "gaussian_tables.npz")
 
 
 def build_gaussian_tables() -> FrequencyTables:

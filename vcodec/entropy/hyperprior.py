@@ -11,6 +11,7 @@ from ..layers.gains import interpolate_levels, level_weights
 from ..layers.transform import Analysis, Synthesis, full_precision
 from .coders import EntropyCoder
 from .config import EntropyConfig
+from .distributions import DISTRIBUTIONS
 from .factorized import FactorizedPrior
 
 
@@ -36,6 +37,9 @@ class EntropyModel(nn.Module):
         super().__init__()
         self.latents, self.config, self.levels = latents, config, levels
         self.condition_channels = condition_channels
+        if config.distribution not in DISTRIBUTIONS:
+            raise ValueError(f"unknown distribution '{config.distribution}': choose from {', '.join(DISTRIBUTIONS)}")
+        self.distribution = DISTRIBUTIONS[config.distribution]
         self.hyper_analysis = Analysis(latents, config.hyper)
         self.prior = FactorizedPrior(config.hyper.latents, max(levels, 1))
         if log_scale_start is None:
@@ -106,7 +110,7 @@ class MeanScaleHyperprior(EntropyModel):
         if self.condition_means is not None and condition is not None:
             means = means + self.condition_means(condition.float())
         log_scales = self._base_log_scales(quality) + run(self.scale_synthesis, z_hat, shape)
-        return CodedLatents(*coder.code_gaussian(y, means, log_scales))
+        return CodedLatents(*coder.code_latents(y, means, log_scales, distribution=self.distribution))
 
 
 def run(module: nn.Module, x: Tensor, shape: tuple[int, ...] | None = None) -> Tensor:

@@ -7,7 +7,7 @@ from ..layers.attention import ResidualUnit
 from ..layers.transform import TransformConfig, make_blocks
 from .channelwise import ChannelSlice, ChannelwiseHyperprior, attention_gate, convolutions
 from .coders import EntropyCoder
-from .config import ContextConfig
+from .config import ContextConfig, EntropyConfig
 
 
 class ContextHyperprior(ChannelwiseHyperprior):
@@ -21,15 +21,16 @@ class ContextHyperprior(ChannelwiseHyperprior):
     attention=0 (no window attention), kind="conv" | "swin" | "vss" for the blocks.
     """
 
-    def _make_slice(self, latents: int, index: int, context: ContextConfig) -> ChannelSlice:
-        return ContextSlice(latents, index, context)
+    def _make_slice(self, latents: int, index: int, config: EntropyConfig) -> ChannelSlice:
+        return ContextSlice(latents, index, config)
 
 
 class ContextSlice(ChannelSlice):
     """A channel slice whose parameters are refined by blocks, for anchors first and then for their neighbours."""
 
-    def __init__(self, latents: int, index: int, context: ContextConfig):
-        super().__init__(latents, index, context)
+    def __init__(self, latents: int, index: int, config: EntropyConfig):
+        super().__init__(latents, index, config)
+        context = config.context
         width = latents // context.slices
         self.neighbours = nn.Conv2d(width, 2 * width, 5, padding=2) if context.spatial else None
         joined = 2 * latents + 2 * width + (2 * width if context.spatial else 0)
@@ -43,15 +44,16 @@ class ContextSlice(ChannelSlice):
         known = torch.cat([means, log_scales, *features], dim=1)
         start = torch.cat([means, log_scales], dim=1)
         if self.neighbours is None:
-            return coder.code_gaussian(y, *self._refined(start, known, base_log_scales))[0]
+            means, log_scales = self._refined(start, known, base_log_scales)
+            return coder.code_latents(y, means, log_scales, distribution=self.distribution)[0]
         anchors = anchor_mask(means.shape, means.device)
         nothing = torch.zeros_like(start)
-        y_hat, _ = coder.code_gaussian(
-            y, *self._refined(start, torch.cat([nothing, known], dim=1), base_log_scales), anchors
+        y_hat, _ = coder.code_latents(
+            y, *self._refined(start, torch.cat([nothing, known], dim=1), base_log_scales), anchors, self.distribution
         )
         context = self.neighbours(y_hat.to(means.dtype))
-        others, _ = coder.code_gaussian(
-            y, *self._refined(start, torch.cat([context, known], dim=1), base_log_scales), ~anchors
+        others, _ = coder.code_latents(
+            y, *self._refined(start, torch.cat([context, known], dim=1), base_log_scales), ~anchors, self.distribution
         )
         return y_hat + others
 

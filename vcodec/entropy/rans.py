@@ -9,6 +9,7 @@ import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,17 @@ class FrequencyTables:
             np.ascontiguousarray(starts, np.int32),
             np.ascontiguousarray(minimum, np.int32),
         )
+
+
+    @classmethod
+    def load(cls, path: Path) -> "FrequencyTables":
+        """The tables that a file of the package holds."""
+        with np.load(path) as stored:
+            return cls(
+                stored["cdf"].astype(np.uint32),
+                stored["row_start"].astype(np.int32),
+                stored["minimum"].astype(np.int32),
+            )
 
 
 class RansEncoder:

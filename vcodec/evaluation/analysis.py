@@ -17,7 +17,7 @@ from ..models.model import ImageModel
 from ..video import open_video, to_rgb
 from . import analysis_plots as plots
 from .analysis_complexity import PARTS, complexity
-from .analysis_latents import Distribution, SpatialCorrelation, deviation_map, record_latents, whiten_channels
+from .analysis_latents import LatentHistogram, SpatialCorrelation, deviation_map, record_latents, whiten_channels
 from .analysis_receptive_field import (
     effective_receptive_field,
     hyper_latent_function,
@@ -56,7 +56,7 @@ def distribution(models: Models, pictures: list[Path], quality: float) -> tuple[
     """Distribution of the normalised latents and its divergence from the standard normal one."""
     numbers: Numbers = {}
     for name, model in models.items():
-        histogram = Distribution()
+        histogram = LatentHistogram()
         for path in _progress(pictures, name):
             histogram.add(record_latents(model.iframe, read_picture(path), quality).normalized)
         numbers[name] = {

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..entropy.coders import RateEstimator
+from ..entropy.distributions import GAUSSIAN, Distribution
 from ..entropy.factorized import FactorizedPrior
 from ..entropy.gaussian import LOG_SCALE_MIN
 from ..iframe import ImageCodec, pad_to_multiple
@@ -59,9 +60,8 @@ class LatentRecorder(RateEstimator):
         self.z.append(z.detach().float())
         return super().code_factorized(prior, z, shape, bank)
 
-    def code_gaussian(
-        self, y: Tensor | None, means: Tensor, log_scales: Tensor, mask: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
+    def code_latents(self, y: Tensor | None, means: Tensor, log_scales: Tensor, mask: Tensor | None = None,
+                     distribution: Distribution = GAUSSIAN) -> tuple[Tensor, Tensor]:  # fmt: skip
         assert y is not None
         normalized = ((y.float() - means) * torch.exp(-log_scales.clamp_min(LOG_SCALE_MIN))).detach().float()
         if mask is None:
@@ -71,7 +71,7 @@ class LatentRecorder(RateEstimator):
             self._parts[-1] = _Part(torch.where(mask, normalized, part.normalized), None)
         else:
             self._parts.append(_Part(normalized, ~mask))
-        return super().code_gaussian(y, means, log_scales, mask)
+        return super().code_latents(y, means, log_scales, mask, distribution)
 
     def normalized(self) -> Tensor:
         """(y - means) / scales (1, channels, h, w) of all slices and passes."""
@@ -119,7 +119,7 @@ class SpatialCorrelation:
 
 
 @dataclass
-class Distribution:
+class LatentHistogram:
     """Histogram of normalised latents and how far it is from the standard normal distribution (figure 6)."""
 
     limit: float = 8.0

@@ -65,7 +65,9 @@ def _small_image(kind: str) -> ImageConfig:
         kind=kind, widths=(64, 128, 192, 320), strides=(4, 2, 2, 1), kernels=(3, 1, 1, 1), depths=(1, 2, 3),
         sampling="shuffle", shortcut=True, d_state=1, expand=1.0, mlp_ratio=2.0,
     )  # fmt: skip
-    entropy = EntropyConfig(model="checkerboard", hyper=_small_hyper(80, 64), width=96)
+    entropy = EntropyConfig(
+        model="checkerboard", hyper=_small_hyper(80, 64), width=96, distribution="laplace"
+    )  # fmt: skip
     return ImageConfig(transform, entropy, levels=LEVELS)
 
 
@@ -84,7 +86,7 @@ def _small_video(kind: str) -> VideoConfig:
             flow,
             EntropyConfig(
                 model="checkerboard", hyper=_small_hyper(64, 48), width=64, context_width=40, temporal=True,
-                linear=True, step=2.0, span=6.0,
+                linear=True, distribution="laplace", step=2.0, span=6.0,
             ),
             planes=2,
             sigma=0.0,
@@ -95,7 +97,8 @@ def _small_video(kind: str) -> VideoConfig:
         residual=ResidualConfig(
             residual,
             EntropyConfig(
-                model="checkerboard", hyper=_small_hyper(56, 64), width=80, context_width=40, temporal=True
+                model="checkerboard", hyper=_small_hyper(56, 64), width=80, context_width=40, temporal=True,
+                distribution="laplace",
             ),
             conditional=True,
         ),
