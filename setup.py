@@ -1,7 +1,7 @@
 """The C extensions; everything else is in pyproject.toml.
 
-Both are optional: without a compiler the install succeeds, and `vcodec.kernels` and `vcodec.entropy` fall back
-to slower Python (they say so when asked).
+All are optional: without a compiler the install succeeds, and `vcodec.kernels`, `vcodec.entropy` and `vcodec.flow`
+fall back to slower Python (they say so when asked).
 """
 
 import sys
@@ -28,6 +28,13 @@ setup(
         ),
         Extension(
             "vcodec.entropy._rans", sources=["vcodec/entropy/rans.c"], extra_compile_args=compile_args, optional=True
+        ),
+        Extension(
+            "vcodec.flow._motion_search",
+            sources=["vcodec/flow/motion_search.c"],
+            extra_compile_args=[*compile_args, "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"],
+            extra_link_args=link_args,
+            optional=True,
         ),
     ]
 )

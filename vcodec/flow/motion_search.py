@@ -5,17 +5,28 @@ search gives the analysis transform a guess to start from. It runs in the encode
 format and may be improved at any time.
 """
 
+import ctypes
+import importlib.util
+from functools import cache
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..kernels import cpu  # noqa: F401 - it loads PyTorch's thread pool, which the C library then shares
 from .warp import sample, sampling_grid
 
 BLOCK, CELL = 8, 4  # pixels: of the blocks that are matched, and of the cells of the result
-CHANGE_PRICE, LONGEST_CHANGE = 15.0, 4.0  # of a pixel's difference from a neighbour's motion; it counts up to so many
+CHANGE_PRICE, LONGEST_CHANGE = 15.0, 16.0  # of a pixel's difference from a neighbour's motion; it counts up to so many
 FAR_PRICE = 0.3  # of a pixel's distance from no motion, relative to the price of change, where the choice starts
 SHIFT_PRICE = 0.02  # of the square of a small shift
 COARSE_REACH = 10  # of the search at a quarter of the size
+
+
+def has_c_search() -> bool:
+    """False where the C library was not built: the search then takes ten times as long."""
+    return _library() is not None
 
 
 @torch.no_grad()
@@ -30,19 +41,62 @@ def motion_search(x: Tensor, reference: Tensor, lmbda: Tensor) -> Tensor:
     whose squared error and differences between neighbours cost least together. Fractions of a pixel follow by the
     method of Lucas and Kanade.
     """
-    price = 1 / (lmbda.to(x.dtype).view(-1, 1, 1, 1) * 255**2)
+    if x.device.type == "cpu" and x.dtype == reference.dtype == torch.float32 and has_c_search():
+        return _search_in_c(x, reference, lmbda)
+    return search_in_pytorch(x, reference, lmbda)
+
+
+def _search_in_c(x: Tensor, reference: Tensor, lmbda: Tensor) -> Tensor:
+    batch, _, height, width = x.shape
+    flow = x.new_empty(batch, 2, height // CELL, width // CELL)
+    price = _price(lmbda).contiguous()
+    prices = (ctypes.c_float * 4)(CHANGE_PRICE / BLOCK**2, FAR_PRICE, SHIFT_PRICE, LONGEST_CHANGE)
+    shape, strides = (ctypes.c_int64 * 3)(batch, height, width), ctypes.c_int64 * 4
+    failed = _library().motion_search(
+        x.data_ptr(), reference.data_ptr(), shape, strides(*x.stride()), strides(*reference.stride()),
+        prices, price.data_ptr(), _halvings(height, width), torch.get_num_threads(), flow.data_ptr(),
+    )  # fmt: skip
+    if failed:
+        raise MemoryError("no memory for the motion search")
+    return flow
+
+
+@cache
+def _library() -> Any:
+    spec = importlib.util.find_spec("vcodec.flow._motion_search")
+    if spec is None or spec.origin is None:
+        return None
+    library = ctypes.CDLL(spec.origin)
+    pointer, integer = ctypes.c_void_p, ctypes.c_int
+    library.motion_search.argtypes = [*[pointer] * 7, integer, integer, pointer]
+    return library
+
+
+def _price(lmbda: Tensor) -> Tensor:
+    """Of a bit (batch,), in squared differences of the luma."""
+    return 1 / (lmbda.float() * 255**2)
+
+
+def _halvings(height: int, width: int) -> int:
+    return 2
+
+
+@torch.no_grad()
+def search_in_pytorch(x: Tensor, reference: Tensor, lmbda: Tensor) -> Tensor:
+    """The same on any device: the definition that the C library is held to. The two may differ where costs tie."""
+    price = _price(lmbda).to(x.dtype).view(-1, 1, 1, 1)
     rows, columns = x.shape[-2] // CELL, x.shape[-1] // CELL
     full = _padded(_luma(x)), _padded(_luma(reference))
     half = F.avg_pool2d(full[0], 2), F.avg_pool2d(full[1], 2)
     quarter = F.avg_pool2d(half[0], 2), F.avg_pool2d(half[1], 2)
     change = CHANGE_PRICE / BLOCK**2 * price
 
-    flow = 2 * _try_all(*quarter, BLOCK // 4, 4 * change, LONGEST_CHANGE)
-    flow = 2 * _refine(*half, flow, BLOCK // 2, BLOCK, 2, 2 * change, 2 * LONGEST_CHANGE)
+    flow = 2 * _try_all(*quarter, BLOCK // 4, 4 * change, LONGEST_CHANGE / 4)
+    flow = 2 * _refine(*half, flow, BLOCK // 2, BLOCK, 2, 2 * change, LONGEST_CHANGE / 2)
     for _ in range(2):
-        flow = _refine(*full, flow, BLOCK, 2 * BLOCK, 1, change, 4 * LONGEST_CHANGE)
+        flow = _refine(*full, flow, BLOCK, 2 * BLOCK, 1, change, LONGEST_CHANGE)
     flow = F.interpolate(flow, scale_factor=float(BLOCK // CELL), mode="nearest")
-    flow = _refine(*full, flow, CELL, 3 * CELL, 0, change, 4 * LONGEST_CHANGE)
+    flow = _refine(*full, flow, CELL, 3 * CELL, 0, change, LONGEST_CHANGE)
     for _ in range(3):
         flow = flow + _small_shift(*full, flow, SHIFT_PRICE * price)
     return _smooth(flow)[:, :, :rows, :columns]
@@ -53,9 +107,12 @@ def _try_all(current: Tensor, past: Tensor, block: int, price: Tensor, longest: 
     height, width = current.shape[-2:]
     shifts = _square(COARSE_REACH, current)
     side = 2 * COARSE_REACH + 1
-    shifted = F.pad(past, (COARSE_REACH,) * 4, mode="replicate")[:, 0].unfold(1, height, 1).unfold(2, width, 1)
-    errors = (shifted.flatten(1, 2) - current).square_()  # batch, side * side, H, W
-    costs = F.avg_pool2d(F.pad(errors, (block // 2,) * 4, mode="replicate"), 2 * block, stride=block)
+    margin = block // 2
+    wanted = F.pad(current, (margin,) * 4, mode="replicate")
+    past = F.pad(past, (COARSE_REACH + margin,) * 4, mode="replicate")
+    shifted = past[:, 0].unfold(1, height + block, 1).unfold(2, width + block, 1)
+    errors = (shifted.flatten(1, 2) - wanted).square_()  # batch, side * side, H, W with margins
+    costs = F.avg_pool2d(errors, 2 * block, stride=block)
     choices = shifts.expand(len(current), side * side, 2, *costs.shape[-2:])
     start = (costs + FAR_PRICE * price * shifts.abs().sum(2)).argmin(dim=1, keepdim=True)
     return _smoothest(choices, costs, start, price, longest)
