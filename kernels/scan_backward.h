@@ -68,6 +68,7 @@ INLINE void FN(advance_tile)(const int tile, const int keep, const int64_t lanes
             PREFETCH(m->u + ahead[t] * s->u_stride[1] + i);
             if (keep) PREFETCH(m->dy + ahead[t] * s->dy_stride[1] + i);
             if (keep) PREFETCH(m->du + ahead[t] * s->du_stride[1] + i);
+            if (keep) PREFETCH(m->ddelta + ahead[t] * s->ddelta_stride[2] + i);
         }
     EACH(t, tile) {
         step[t] = FN(load_part)(m->delta + position[t] * s->delta_stride[2] + i, lanes) + FN(load)(x->bias + i);

@@ -61,22 +61,39 @@ INLINE FN(places) FN(find)(const int tile, const struct scan *s, const FN(maps) 
     return at;
 }
 
-/* `tile` steps (a constant where this is inlined) of the vector of channels that begins at channel i of the unit, of
- * which `count` exist. */
-INLINE void FN(scan_tile)(const int tile, const struct scan *s, const FN(places) *at, int64_t i, const int64_t count,
-                          const REAL *A, REAL *h, VEC bias, VEC skip, const int first) {
-    VEC step[TILE], input[TILE], y[TILE];
+/* A unit's rows of lanes, of each vector of its channels one, `states` of A and of the states h, TILE of the rest. */
+typedef struct {
+    REAL *bias, *skip, *A, *h;
+    REAL *step, *input; /* of a tile: the step sizes, and the inputs of the recurrence, step * u */
+} FN(rows);
+
+/* Step sizes and inputs of `tile` steps (a constant where this is inlined), of the vector of channels that begins at
+ * channel i of the unit, of which `count` exist. */
+INLINE void FN(prepare_tile)(const int tile, const int64_t count, const int softplus, const FN(places) *at, int64_t i,
+                             const FN(rows) *x) {
+    VEC step[TILE], bias = FN(load)(x->bias + i);
     EACH(t, tile) step[t] = FN(load_part)(at->delta[t] + i, count) + bias;
-    if (s->softplus) FN(softplus)(tile, step);
+    if (softplus) FN(softplus)(tile, step);
+    REAL *steps = x->step + i * TILE, *inputs = x->input + i * TILE;
     EACH(t, tile) {
-        VEC u = FN(load_part)(at->u[t] + i, count);
-        input[t] = step[t] * u;
-        y[t] = first ? u * skip : FN(load_part)(at->y[t] + i, count);
+        FN(store)(steps + t * LANES, step[t]);
+        FN(store)(inputs + t * LANES, step[t] * FN(load_part)(at->u[t] + i, count));
     }
+}
+
+/* The recurrence over these steps. */
+INLINE void FN(scan_tile)(const int tile, const int64_t count, const int first, const int64_t states,
+                          const FN(places) *at, int64_t i, const FN(rows) *x) {
+    VEC step[TILE], input[TILE], y[TILE], skip = FN(load)(x->skip + i);
     /* Locals: the compiler would read the pointers again after every store, which might have changed them. */
-    const REAL *B[TILE], *C[TILE];
-    EACH(t, tile) B[t] = at->B[t], C[t] = at->C[t];
-    const int64_t states = s->states;
+    const REAL *B[TILE], *C[TILE], *A = x->A + i * states;
+    REAL *h = x->h + i * states;
+    EACH(t, tile) {
+        step[t] = FN(load)(x->step + i * TILE + t * LANES);
+        input[t] = FN(load)(x->input + i * TILE + t * LANES);
+        y[t] = first ? FN(load_part)(at->u[t] + i, count) * skip : FN(load_part)(at->y[t] + i, count);
+        B[t] = at->B[t], C[t] = at->C[t];
+    }
     for (int64_t n = 0; n < states; n++) {
         VEC state = FN(load)(h + n * LANES), a = FN(load)(A + n * LANES), decay[TILE];
         EACH(t, tile) decay[t] = step[t] * a;
@@ -90,24 +107,28 @@ INLINE void FN(scan_tile)(const int tile, const struct scan *s, const FN(places)
     EACH(t, tile) FN(store_part)(at->y[t] + i, y[t], count);
 }
 
-/* All vectors of the unit over `tile` steps. `whole`, a constant like `first`, tells that every lane is a channel. */
+/* All vectors of the unit over `tile` steps: first what the steps need, then the recurrence, since each of the two by
+ * itself keeps the processor busier than both in turn for every vector. What is to be fetched for later steps is spread
+ * over both, as only so many lines can be on their way at once. `whole`, a constant like `first`, tells that every lane
+ * is a channel. */
 INLINE void FN(scan_tiles)(const int tile, const int whole, const int first, const struct scan *s, const FN(places) *at,
-                           const FN(places) *ahead, int64_t count, const REAL *A, REAL *h, const REAL *bias,
-                           const REAL *skip) {
+                           const FN(places) *ahead, int64_t count, const FN(rows) *x) {
     for (int64_t i = 0; i < count; i += LANES) {
-        VEC b = FN(load)(bias + i), d = FN(load)(skip + i);
+        if (ahead && i % LINE == 0) EACH(t, tile) PREFETCH(ahead->y[t] + i);
+        FN(prepare_tile)(tile, whole ? LANES : count - i, s->softplus, at, i, x);
+    }
+    for (int64_t i = 0; i < count; i += LANES) {
         if (ahead && i % LINE == 0)
             EACH(t, tile) {
                 PREFETCH(ahead->delta[t] + i);
                 PREFETCH(ahead->u[t] + i);
-                PREFETCH(ahead->y[t] + i);
             }
-        FN(scan_tile)(tile, s, at, i, whole ? LANES : count - i, A + i * s->states, h + i * s->states, b, d, first);
+        FN(scan_tile)(tile, whole ? LANES : count - i, first, s->states, at, i, x);
     }
 }
 
 INLINE void FN(scan_direction)(const int whole, const int first, const struct scan *s, const FN(maps) *m, int64_t k,
-                               int64_t count, const REAL *A, REAL *h, const REAL *bias, const REAL *skip) {
+                               int64_t count, const FN(rows) *x) {
     int64_t position[CHUNK + AHEAD], total = s->height * s->width;
     for (int64_t start = 0; start < total; start += CHUNK) {
         int known = set_positions(s, k, start, CHUNK + AHEAD, position), length = known < CHUNK ? known : CHUNK, t = 0;
@@ -115,32 +136,48 @@ INLINE void FN(scan_direction)(const int whole, const int first, const struct sc
             FN(places) at = FN(find)(TILE, s, m, position + t), ahead;
             int far = t + AHEAD + TILE <= known;
             if (far) ahead = FN(find)(TILE, s, m, position + t + AHEAD);
-            FN(scan_tiles)(TILE, whole, first, s, &at, far ? &ahead : NULL, count, A, h, bias, skip);
+            FN(scan_tiles)(TILE, whole, first, s, &at, far ? &ahead : NULL, count, x);
         }
         for (; t < length; t++) {
             FN(places) at = FN(find)(1, s, m, position + t);
-            FN(scan_tiles)(1, whole, first, s, &at, NULL, count, A, h, bias, skip);
+            FN(scan_tiles)(1, whole, first, s, &at, NULL, count, x);
         }
     }
 }
 
+/* Lay out the scratch memory of a unit; returns its size in bytes. */
+static size_t FN(lay_out_rows)(const struct scan *s, FN(rows) *x, void *scratch) {
+    REAL *next = scratch;
+#define ROWS(name, count) x->name = next, next += (count) * s->block
+    ROWS(bias, 1);
+    ROWS(skip, 1);
+    ROWS(A, s->states);
+    ROWS(h, s->states);
+    ROWS(step, TILE);
+    ROWS(input, TILE);
+#undef ROWS
+    return (char *)next - (char *)scratch;
+}
+
 static size_t FN(forward_scratch)(const struct scan *s) {
-    return 2 * (size_t)(s->states + 1) * s->block * sizeof(REAL);
+    FN(rows) x;
+    return FN(lay_out_rows)(s, &x, NULL);
 }
 
 static void FN(forward_unit)(const struct scan *s, int64_t unit, void *scratch) {
     struct unit at = locate_block(s, unit);
-    REAL *bias = scratch, *skip = bias + s->block, *A = skip + s->block, *h = A + s->states * s->block;
+    FN(rows) x;
+    FN(lay_out_rows)(s, &x, scratch);
     for (int64_t k = 0; k < s->directions; k++) {
         FN(maps) m = FN(locate)(s, at, k);
         for (int64_t i = 0; i < at.count; i += LANES)
-            FN(load_parameters)(s, A + i * s->states, bias + i, skip + i, k, at.channel + i, at.count - i);
-        memset(h, 0, s->states * s->block * sizeof(REAL));
+            FN(load_parameters)(s, x.A + i * s->states, x.bias + i, x.skip + i, k, at.channel + i, at.count - i);
+        memset(x.h, 0, s->states * s->block * sizeof(REAL));
         if (at.count % LANES)
-            FN(scan_direction)(0, k == 0, s, &m, k, at.count, A, h, bias, skip);
+            FN(scan_direction)(0, k == 0, s, &m, k, at.count, &x);
         else if (k == 0)
-            FN(scan_direction)(1, 1, s, &m, k, at.count, A, h, bias, skip);
+            FN(scan_direction)(1, 1, s, &m, k, at.count, &x);
         else
-            FN(scan_direction)(1, 0, s, &m, k, at.count, A, h, bias, skip);
+            FN(scan_direction)(1, 0, s, &m, k, at.count, &x);
     }
 }

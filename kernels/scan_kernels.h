@@ -29,3 +29,4 @@ static void FN(exp_array)(const void *x, void *y, int64_t count, int64_t repetit
 #undef VECTOR_BYTES
 #undef DOUBLE
 #undef SUFFIX
+#undef SIGN_BIT

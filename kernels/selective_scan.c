@@ -20,7 +20,7 @@
 #ifdef __GNUC__
 #define INLINE static inline __attribute__((always_inline))
 #define EACH(i, count) _Pragma("GCC unroll 8") for (int i = 0; i < (count); i++)
-#define PREFETCH(p) __builtin_prefetch(p)
+#define PREFETCH(p) __builtin_prefetch(p, 0, 2) /* to the second level, which has more lines on their way at once */
 #define KEEP_MEMORY() __asm__ volatile("" ::: "memory") /* what was stored counts, even if it is stored again */
 #else
 #define INLINE static inline
