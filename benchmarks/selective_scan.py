@@ -3,22 +3,29 @@
     python benchmarks/selective_scan.py [--json] [--threads 2] [--device cpu|cuda] [--sizes 16 64x64] [--states 1 16]
 
 The four-direction operator in its fastest memory layout, forward and backward. On a CPU the C back end stands beside
-the two forms of the PyTorch reference; on a GPU the Triton one beside mamba-ssm's operator on four copies of the map,
-at (8, 192, 64, 64) and (1, 192, 540, 960).
+the two forms of the PyTorch reference, and, with --before, beside the C library of another build; on a GPU the Triton
+one beside mamba-ssm's operator on four copies of the map, at (8, 192, 64, 64) and (1, 192, 540, 960).
 
 The limit is the larger of two times: that of the scan's exponentials, 4 * D * L * N, at the measured rate of exp (the
 fastest way found), and that of its bytes (forward: u and y once, delta, B and C once a direction; backward: u, dy and
 du once, the others and their gradients once a direction) at the measured bandwidth. Rates and scans are timed in turn,
 in every round, and medians count, so that other work on the machine hurts all alike. peak_bytes is the most that a
 pass allocates at a time, its results included.
+
+The backward of the sequential form grows with the square of the length, to minutes: it is left out on maps of more than
+1024 positions.
 """
 
 import argparse
+import importlib.machinery
+import importlib.util
 import json
 import os
 import statistics
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -27,12 +34,13 @@ from machine_limits import bandwidths, count_processor_time, exp_rates, now
 from torch import Tensor
 from tqdm import tqdm
 
-from vcodec.kernels import available_backends, reference, selective_scan_2d
+from vcodec.kernels import available_backends, cpu, reference, selective_scan_2d
 from vcodec.memory import keep_freed_memory
 
 BACKENDS = {"cpu": ("cpu", "chunked", "sequential"), "cuda": ("triton", "mamba_ssm")}
 SIZES = {"cpu": ("16x16", "64x64", "128x128"), "cuda": ("8x64x64", "1x540x960")}
 ROUNDS = {"chunked": 3, "sequential": 1}  # at most: these take seconds
+LONGEST_SEQUENTIAL_BACKWARD = 1024
 PASSES = ("forward", "backward")
 Record = dict[str, Any]
 
@@ -47,6 +55,7 @@ def main() -> None:
     parser.add_argument("--channels", type=int, default=192, metavar="D")
     parser.add_argument("--dtype", default="float32", choices=["float32", "float64"])
     parser.add_argument("--backends", nargs="+", help="default: all that the device has")
+    parser.add_argument("--before", metavar="FILE", help="another build's _selective_scan*.so, to take turns with")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument(
         "--busy", action="store_true", help="for a machine with other work: processor time over threads, not wall time"
@@ -90,33 +99,61 @@ class Case:
         self.inputs = [u, delta, A, B, C, self._random(4, channels), self._random(4, channels) - 3]
         self.leaves = [x.detach().requires_grad_() for x in self.inputs]
         self.dy = torch.empty_like(u).copy_(u)
+        self.before: Any = None  # the C library of another build
 
     def _random(self, *shape: int) -> Tensor:
         return 0.5 * torch.randn(shape, generator=self.generator, dtype=self.dtype, device=self.device)
+
+    def has(self, backend: str, direction: str) -> bool:
+        """Whether a pass is worth its time."""
+        positions = self.shape["height"] * self.shape["width"]
+        return (backend, direction) != ("sequential", "backward") or positions <= LONGEST_SEQUENTIAL_BACKWARD
+
+    @contextmanager
+    def library_of(self, backend: str) -> Iterator[None]:
+        """Let the C back end be that of the other build meanwhile, if `backend` asks for it."""
+        own = cpu._library
+        cpu._library = self.before if backend == "before" else own
+        try:
+            yield
+        finally:
+            cpu._library = own
 
     def forward(self, backend: str, with_gradients: bool = False) -> Tensor:
         u, delta, A, B, C, D, bias = self.leaves if with_gradients else self.inputs
         if backend == "sequential":  # the reference's other form, its gradients left to autograd
             return reference.forward(u, delta, A, B.unsqueeze(2), C.unsqueeze(2), D, bias, True, sequential=True)
-        name = "reference" if backend == "chunked" else backend
-        return selective_scan_2d(u, delta, A, B, C, D, bias, True, backend=name)
+        name = {"chunked": "reference", "before": "cpu"}.get(backend, backend)
+        with self.library_of(backend):
+            return selective_scan_2d(u, delta, A, B, C, D, bias, True, backend=name)
 
-    def backward(self, y: Tensor) -> Any:
-        return torch.autograd.grad(y, self.leaves, self.dy, retain_graph=True)
+    def backward(self, backend: str, y: Tensor) -> Any:
+        with self.library_of(backend):
+            return torch.autograd.grad(y, self.leaves, self.dy, retain_graph=True)
 
 
 def _case(size: str, d_state: int, arguments: argparse.Namespace) -> Case:
     numbers = [int(n) for n in size.split("x")]
     height, width = numbers[-2:] if len(numbers) > 1 else numbers * 2
     batch, dtype = numbers[0] if len(numbers) == 3 else 1, getattr(torch, arguments.dtype)
-    return Case(batch, arguments.channels, height, width, d_state, dtype, arguments.device)
+    case = Case(batch, arguments.channels, height, width, d_state, dtype, arguments.device)
+    case.before = _load_library(arguments.before) if arguments.before else None
+    return case
+
+
+def _load_library(file: str) -> Any:
+    loader = importlib.machinery.ExtensionFileLoader("_selective_scan", file)
+    module = importlib.util.module_from_spec(importlib.util.spec_from_loader("_selective_scan", loader, origin=file))
+    loader.exec_module(module)
+    return module
 
 
 def _measure(case: Case, arguments: argparse.Namespace) -> list[Record]:
     """Every back end and the machine's two rates, in turn, round after round; slow back ends stop earlier."""
     missing = available_backends()
-    names = arguments.backends or [b for b in BACKENDS[case.device] if missing.get(b) is None]
-    seconds: dict[tuple[str, str], list[float]] = {(name, p): [] for name in names for p in PASSES}
+    names = list(arguments.backends or [b for b in BACKENDS[case.device] if missing.get(b) is None])
+    names += ["before"] if case.before else []
+    seconds: dict[tuple[str, str], list[float]] = {(name, p): [] for name in names for p in PASSES if case.has(name, p)}
     rates: dict[str, list[dict[str, float]]] = {"exp": [], "memory": []}
     for i in range(arguments.rounds):
         rates["exp"].append(exp_rates(case.device, case.dtype))
@@ -124,13 +161,16 @@ def _measure(case: Case, arguments: argparse.Namespace) -> list[Record]:
         for name in names:
             if i < ROUNDS.get(name, arguments.rounds):
                 seconds[name, "forward"].append(_seconds(partial(case.forward, name), case.device))
-                y = case.forward(name, with_gradients=True)
-                seconds[name, "backward"].append(_seconds(partial(case.backward, y), case.device))
-                del y
+                if (name, "backward") in seconds:
+                    y = case.forward(name, with_gradients=True)
+                    seconds[name, "backward"].append(_seconds(partial(case.backward, name, y), case.device))
+                    del y
     (exp_rate, exp_name), (byte_rate, byte_name) = (_best(samples) for samples in rates.values())
     load = f"; load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
     limits = f"exp {exp_rate / 1e9:.2f} G/s ({exp_name}), memory {byte_rate / 1e9:.2f} GB/s ({byte_name}){load}"
     print(f"\nlimits: {limits}", file=sys.stderr)
+    if ("sequential", "forward") in seconds and ("sequential", "backward") not in seconds:
+        print("left out: sequential backward, which takes minutes on such a map", file=sys.stderr)
     records = []
     for (name, direction), times in seconds.items():
         limit, median = max(case.exps / exp_rate, case.bytes[direction] / byte_rate), statistics.median(times)
@@ -163,6 +203,7 @@ def _peak_of_process(case: Case, backend: str, direction: str) -> int | None:
     command = [sys.executable, __file__, "--peak-of", backend, direction, "--threads", str(torch.get_num_threads())]
     command += ["--sizes", f"{s['batch']}x{s['height']}x{s['width']}", "--states", str(s["d_state"])]
     command += ["--channels", str(s["channels"]), "--dtype", str(case.dtype).removeprefix("torch.")]
+    command += ["--before", case.before.__file__] if case.before else []
     environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
     output = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True, text=True).stdout.strip()
     return int(output) if output != "None" else None
@@ -171,11 +212,12 @@ def _peak_of_process(case: Case, backend: str, direction: str) -> int | None:
 def _peak(case: Case, backend: str, direction: str) -> int | None:
     """Bytes that the pass allocates at most at a time; None where the system can't tell (it can on Linux and CUDA)."""
     tiny = Case(1, case.shape["channels"], 4, 4, case.shape["d_state"], case.dtype, case.device)
+    tiny.before = case.before
     peak = None
     for each in (tiny, case):  # the first loads what is loaded once
         y = each.forward(backend, with_gradients=True) if direction == "backward" else None
         before = _reset_peak(case.device)
-        result = each.forward(backend) if y is None else each.backward(y)
+        result = each.forward(backend) if y is None else each.backward(backend, y)
         after = _read_memory("VmHWM", case.device)
         peak = None if before is None or after is None else after - before
         del result, y
@@ -215,6 +257,8 @@ def _print(records: list[Record]) -> None:
         print(f"  {r['backend']:10s} {r['pass']:8s} {figures}")
     for name in sizes:
         ms = {r["pass"]: r["ms"] for r in records if r["backend"] == name}
+        if "backward" not in ms:
+            continue
         own = sum(r["ms"] for r in records if r["backend"] == first) / sum(ms.values())
         both = "" if name == first else f"; forward + backward, {first} is {1 / own:.2f} times as fast"
         print(f"  {name:10s} backward / forward {ms['backward'] / ms['forward']:.2f}{both}")
