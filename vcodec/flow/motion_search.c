@@ -33,6 +33,7 @@
 #define SIDE (2 * COARSE_REACH + 1)
 #define COARSEST 8 /* at most so many halvings */
 #define TILE 16 /* positions of a field that are worked on at once; its rows are padded to a multiple */
+#define MARGIN 8 /* pixels: of a window around its block */
 #define SLACK 64 /* pixels right of a margin, for the last tile */
 
 typedef struct {
@@ -51,13 +52,13 @@ typedef struct {
     int64_t batch, height, width;
     picture pyramid[2][COARSEST + 1], warped;
     field flow, before;
-    float *choice_x, *choice_y, *cost; /* of a row's positions: (batch, rows, choices, stride) */
+    float *cost, *choice_x, *choice_y; /* (batch, rows, choices, stride); shared choices: the same (choices, stride) */
     float *products; /* (batch, 5, rows, stride) */
     float *result; /* (batch, 2, height / 4, width / 4) */
     const float *price; /* of each sample */
     float far, change, longest_change, shift;
     /* of the step at hand: */
-    int level, block, window, radius, choices, turn, spread;
+    int level, block, radius, choices, shared, turn, spread;
     float factor, change_price, longest;
 } search;
 
@@ -138,8 +139,8 @@ ROW void try_all(const search *s, int64_t sample, int64_t row) {
                 const float *b = pixels(past, sample, 2 * row + y + dy) + 2 * first - 1 + dx;
                 for (int i = 0; i < 3 * TILE; i++) columns[i] += (a[i] - b[i]) * (a[i] - b[i]);
             }
-            int64_t at = choice(s, sample, row) + k * stride + first;
-            float distance = far * (abs(dx) + abs(dy)), *cost = s->cost + at;
+            float distance = far * (abs(dx) + abs(dy));
+            float *cost = s->cost + choice(s, sample, row) + k * stride + first;
             for (int i = 0; i < TILE; i++) {
                 float mean = (columns[2 * i] + columns[2 * i + 1] + columns[2 * i + 2] + columns[2 * i + 3]) / 16;
                 int better = mean + distance < best[i];
@@ -147,8 +148,6 @@ ROW void try_all(const search *s, int64_t sample, int64_t row) {
                 best_x[i] = better ? dx : best_x[i];
                 best_y[i] = better ? dy : best_y[i];
                 cost[i] = mean;
-                s->choice_x[at + i] = dx;
-                s->choice_y[at + i] = dy;
             }
         }
         int64_t at = (sample * s->flow.rows + row) * stride + first;
@@ -199,7 +198,6 @@ INLINE void try_near(const search *s, int64_t sample, int64_t row, int window) {
     }
 }
 
-ROW void try_near_window_8(const search *s, int64_t sample, int64_t row) { try_near(s, sample, row, 8); }
 ROW void try_near_window_12(const search *s, int64_t sample, int64_t row) { try_near(s, sample, row, 12); }
 ROW void try_near_window_16(const search *s, int64_t sample, int64_t row) { try_near(s, sample, row, 16); }
 
@@ -219,23 +217,25 @@ ROW void settle(const search *s, int64_t sample, int64_t row) {
             least[i] = INFINITY, best[i] = 0;
         }
         const int64_t start = choice(s, sample, row) + first;
-        for (int64_t k = 0, at = start; k < s->choices; k++, at += f->stride)
+        const float *choice_x = s->choice_x + (s->shared ? first : start);
+        const float *choice_y = s->choice_y + (s->shared ? first : start);
+        for (int64_t k = 0, at = 0; k < s->choices; k++, at += f->stride)
             for (int i = 0; i < TILE; i++) {
-                float to_x = s->choice_x[at + i], to_y = s->choice_y[at + i];
+                float to_x = choice_x[at + i], to_y = choice_y[at + i];
                 float changes = smaller(fabsf(to_x - x[0][i]) + fabsf(to_y - y[0][i]), longest) +
                                 smaller(fabsf(to_x - x[1][i]) + fabsf(to_y - y[1][i]), longest) +
                                 smaller(fabsf(to_x - x[2][i]) + fabsf(to_y - y[2][i]), longest) +
                                 smaller(fabsf(to_x - x[3][i]) + fabsf(to_y - y[3][i]), longest);
-                float total = s->cost[at + i] + price * changes;
+                float total = s->cost[start + at + i] + price * changes;
                 int so_far = best[i];
                 best[i] = total < least[i] ? (int)k : so_far;
                 least[i] = smaller(total, least[i]);
             }
         for (int i = 0; i < TILE && first + i < f->columns; i++) {
-            const int64_t to = here + first + i, from = start + best[i] * f->stride + i;
+            const int64_t to = here + first + i, from = best[i] * f->stride + i;
             const int now = (first + i) % 2 != colour;
-            s->flow.x[to] = now ? s->choice_x[from] : f->x[to];
-            s->flow.y[to] = now ? s->choice_y[from] : f->y[to];
+            s->flow.x[to] = now ? choice_x[from] : f->x[to];
+            s->flow.y[to] = now ? choice_y[from] : f->y[to];
         }
     }
 }
@@ -316,9 +316,23 @@ ROW void multiply(const search *s, int64_t sample, int64_t row) {
     }
 }
 
-/* Their step, from the means over 3x3 cells. */
+INLINE float at_most_1(float a) { return larger(smaller(a, 1), -1); }
+
+/* The mean of the four neighbours' differences, each at most a pixel. */
+INLINE void difference_to_neighbours(const field *f, const float *line, int64_t row, int64_t first, float *mean) {
+    const float *above = row ? line - f->stride : line, *below = row < f->rows - 1 ? line + f->stride : line;
+    for (int i = 0; i < TILE; i++) {
+        const int64_t column = clamp(first + i, f->columns), left = clamp(column - 1, f->columns);
+        const int64_t right = clamp(column + 1, f->columns);
+        const float here = line[column];
+        mean[i] = 0.25f * (at_most_1(above[column] - here) + at_most_1(below[column] - here) +
+                           at_most_1(line[left] - here) + at_most_1(line[right] - here));
+    }
+}
+
+/* Their step, from the means over 3x3 cells, towards the neighbours where these leave it open. */
 ROW void shift(const search *s, int64_t sample, int64_t row) {
-    const field *f = &s->flow;
+    const field *f = &s->before;
     const float price = s->shift * s->price[sample];
     const int64_t top = row ? row - 1 : 0, bottom = row < f->rows - 1 ? row + 1 : row;
     for (int64_t first = 0; first < f->columns; first += TILE) {
@@ -335,13 +349,15 @@ ROW void shift(const search *s, int64_t sample, int64_t row) {
                 means[k][i] = (columns[i] + columns[i + 1] + columns[i + 2]) / pixels;
             }
         }
-        float *flow_x = f->x + (sample * f->rows + row) * f->stride + first;
-        float *flow_y = f->y + (sample * f->rows + row) * f->stride + first;
+        const int64_t here = (sample * f->rows + row) * f->stride;
+        float to_x[TILE], to_y[TILE];
+        difference_to_neighbours(f, f->x + here, row, first, to_x);
+        difference_to_neighbours(f, f->y + here, row, first, to_y);
         for (int i = 0; i < TILE; i++) {
             float xx = means[0][i] + price, xy = means[1][i], yy = means[2][i] + price;
-            float scale = 1 / (xx * yy - xy * xy);
-            flow_x[i] += larger(smaller((yy * means[3][i] - xy * means[4][i]) * scale, 1), -1);
-            flow_y[i] += larger(smaller((xx * means[4][i] - xy * means[3][i]) * scale, 1), -1);
+            float x = means[3][i] + price * to_x[i], y = means[4][i] + price * to_y[i], scale = 1 / (xx * yy - xy * xy);
+            s->flow.x[here + first + i] = f->x[here + first + i] + at_most_1((yy * x - xy * y) * scale);
+            s->flow.y[here + first + i] = f->y[here + first + i] + at_most_1((xx * y - xy * x) * scale);
         }
     }
 }
@@ -404,12 +420,17 @@ static void set_step(search *s, int level, int block, int threads) {
     if (old.rows) for_rows(s, enlarge, s->flow.rows, threads);
 }
 
+/* The next step reads the field as `before` and writes it anew. */
+static void keep_field(search *s) {
+    float *x = s->before.x, *y = s->before.y;
+    s->before = s->flow, s->flow.x = x, s->flow.y = y;
+}
+
 static void choose(search *s, row_work *try, int choices, int threads) {
     s->choices = choices;
     for_rows(s, try, s->flow.rows, threads);
     for (s->turn = 0; s->turn < 4; s->turn++) {
-        float *x = s->before.x, *y = s->before.y;
-        s->before = s->flow, s->flow.x = x, s->flow.y = y;
+        keep_field(s);
         for_rows(s, settle, s->flow.rows, threads);
     }
 }
@@ -418,21 +439,27 @@ static void run(search *s, int halvings, int threads) {
     for_rows(s, luma, s->pyramid[0][0].height, threads);
     for (s->level = 1; s->level <= halvings; s->level++) for_rows(s, pool, s->pyramid[0][s->level].height, threads);
     set_step(s, halvings, COARSE_BLOCK, threads);
-    choose(s, try_all, SIDE * SIDE, threads);
-    for (int level = halvings - 1; level > 0; level--) {
-        set_step(s, level, level > 1 ? COARSE_BLOCK : BLOCK / 2, threads);
-        s->window = BLOCK, s->radius = 2;
-        choose(s, try_near_window_8, 30, threads);
+    s->shared = 1;
+    for (int64_t i = 0; i < SIDE * SIDE * s->flow.stride; i++) {
+        s->choice_x[i] = (float)(i / s->flow.stride % SIDE - COARSE_REACH);
+        s->choice_y[i] = (float)(i / s->flow.stride / SIDE - COARSE_REACH);
     }
-    set_step(s, 0, BLOCK, threads);
-    s->radius = 1;
-    for (int pass = 0; pass < 2; pass++) choose(s, try_near_window_16, 14, threads);
+    choose(s, try_all, SIDE * SIDE, threads);
+    s->shared = 0;
+    for (int level = halvings - 1; level >= 0; level--) {
+        set_step(s, level, level > 1 ? COARSE_BLOCK : BLOCK >> level, threads);
+        s->radius = level ? 2 : 1;
+        choose(s, level ? try_near_window_12 : try_near_window_16, level ? 30 : 14, threads);
+        s->radius = 1;
+        choose(s, level ? try_near_window_12 : try_near_window_16, 14, threads);
+    }
     set_step(s, 0, CELL, threads);
     s->radius = 0;
     choose(s, try_near_window_12, 6, threads);
     for (int pass = 0; pass < 3; pass++) {
         for_rows(s, warp, s->warped.height, threads);
         for_rows(s, multiply, s->flow.rows, threads);
+        keep_field(s);
         for_rows(s, shift, s->flow.rows, threads);
     }
     for_rows(s, median, s->height / CELL, threads);
@@ -451,10 +478,10 @@ PUBLIC int motion_search(const float *x, const float *reference, const int64_t *
     const int64_t unit = COARSE_BLOCK << halvings; /* pictures have whole coarse blocks */
     const int64_t height = (s.height + unit - 1) / unit * unit, width = (s.width + unit - 1) / unit * unit;
     int complete = make_picture(&s.warped, memory, s.batch, height, width, 1);
-    for (int level = halvings, reach = COARSE_REACH; level >= 0; level--, reach = 2 * reach + 2)
+    for (int level = halvings, reach = COARSE_REACH; level >= 0; level--, reach = 2 * reach + 3)
         for (int k = 0; k < 2; k++)
             complete &= make_picture(&s.pyramid[k][level], memory, s.batch, height >> level, width >> level,
-                                     BLOCK + k * reach);
+                                     MARGIN + k * reach);
     const int64_t cells = positions(&s, CELL);
     const int64_t wanted[3] = {SIDE * SIDE * positions(&s, unit), 30 * positions(&s, BLOCK), 6 * cells};
     int64_t choices = 0;

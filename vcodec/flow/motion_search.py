@@ -19,9 +19,10 @@ from .warp import sample, sampling_grid
 
 BLOCK, CELL = 8, 4  # pixels: of the blocks that are matched, and of the cells of the result
 CHANGE_PRICE, LONGEST_CHANGE = 15.0, 16.0  # of a pixel's difference from a neighbour's motion; it counts up to so many
+COARSEST = 8  # at most so many halvings
 FAR_PRICE = 0.3  # of a pixel's distance from no motion, relative to the price of change, where the choice starts
-SHIFT_PRICE = 0.02  # of the square of a small shift
-COARSE_REACH = 10  # of the search at a quarter of the size
+SHIFT_PRICE = 0.02  # of the square of a small shift's difference from its neighbours' mean
+COARSE_BLOCK, COARSE_REACH = 2, 10  # pixels of the smallest pictures, where every shift is tried
 
 
 def has_c_search() -> bool:
@@ -36,10 +37,11 @@ def motion_search(x: Tensor, reference: Tensor, lmbda: Tensor) -> Tensor:
     x, reference: (batch, 3, H, W) in [0, 1], H and W multiples of 4. lmbda (batch,): the price of distortion; where it
     is low, motion is smooth.
 
-    Every shift up to 40 pixels is tried at a quarter of the size, then the best one's surroundings and its neighbours'
-    motion at a half and at full size, for blocks of 8x8 pixels and at last cells of 4x4. Each time a field is chosen
-    whose squared error and differences between neighbours cost least together. Fractions of a pixel follow by the
-    method of Lucas and Kanade.
+    The pictures are halved until a search over +-10 pixels reaches about a tenth of their longer side; there every
+    shift is tried. Then, from size to size, the best one's surroundings and its neighbours' motion, down to blocks of
+    8x8 pixels and at last cells of 4x4. Each time a field is chosen whose squared error and differences between
+    neighbours cost least together. Fractions of a pixel follow by the method of Lucas and Kanade, with a pull to the
+    neighbours' motion as of Horn and Schunck where the picture is flat.
     """
     if x.device.type == "cpu" and x.dtype == reference.dtype == torch.float32 and has_c_search():
         return _search_in_c(x, reference, lmbda)
@@ -78,7 +80,8 @@ def _price(lmbda: Tensor) -> Tensor:
 
 
 def _halvings(height: int, width: int) -> int:
-    return 2
+    """How often pictures are halved: with +-2 pixels at each size on the way back, n halvings reach 12 * 2^n - 2."""
+    return next(n for n in range(2, COARSEST + 1) if 120 * 2**n >= max(height, width) or n == COARSEST)
 
 
 @torch.no_grad()
@@ -86,25 +89,32 @@ def search_in_pytorch(x: Tensor, reference: Tensor, lmbda: Tensor) -> Tensor:
     """The same on any device: the definition that the C library is held to. The two may differ where costs tie."""
     price = _price(lmbda).to(x.dtype).view(-1, 1, 1, 1)
     rows, columns = x.shape[-2] // CELL, x.shape[-1] // CELL
-    full = _padded(_luma(x)), _padded(_luma(reference))
-    half = F.avg_pool2d(full[0], 2), F.avg_pool2d(full[1], 2)
-    quarter = F.avg_pool2d(half[0], 2), F.avg_pool2d(half[1], 2)
+    halvings = _halvings(*x.shape[-2:])
+    pyramid = [[_padded(_luma(picture), COARSE_BLOCK << halvings) for picture in (x, reference)]]
+    for _ in range(halvings):
+        pyramid.append([F.avg_pool2d(picture, 2) for picture in pyramid[-1]])
     change = CHANGE_PRICE / BLOCK**2 * price
 
-    flow = 2 * _try_all(*quarter, BLOCK // 4, 4 * change, LONGEST_CHANGE / 4)
-    flow = 2 * _refine(*half, flow, BLOCK // 2, BLOCK, 2, 2 * change, LONGEST_CHANGE / 2)
-    for _ in range(2):
-        flow = _refine(*full, flow, BLOCK, 2 * BLOCK, 1, change, LONGEST_CHANGE)
-    flow = F.interpolate(flow, scale_factor=float(BLOCK // CELL), mode="nearest")
-    flow = _refine(*full, flow, CELL, 3 * CELL, 0, change, LONGEST_CHANGE)
+    flow = _try_all(*pyramid[-1], 2**halvings * change, LONGEST_CHANGE / 2**halvings)
+    for level in reversed(range(halvings)):
+        side = max(BLOCK, COARSE_BLOCK << level)  # of blocks, in pixels of the full picture
+        flow = 2 * _spread(flow, pyramid[0][0].shape[-1] // side // flow.shape[-1])
+        block, window, radii = side >> level, *((3 * CELL, (2, 1)) if level else (2 * BLOCK, (1, 1)))
+        for radius in radii:
+            flow = _refine(*pyramid[level], flow, block, window, radius, 2**level * change, LONGEST_CHANGE / 2**level)
+    flow = _refine(*pyramid[0], _spread(flow, BLOCK // CELL), CELL, 3 * CELL, 0, change, LONGEST_CHANGE)
     for _ in range(3):
-        flow = flow + _small_shift(*full, flow, SHIFT_PRICE * price)
+        flow = flow + _small_shift(*pyramid[0], flow, SHIFT_PRICE * price)
     return _smooth(flow)[:, :, :rows, :columns]
 
 
-def _try_all(current: Tensor, past: Tensor, block: int, price: Tensor, longest: float) -> Tensor:
-    """The whole shifts (batch, 2, H / block, W / block) within COARSE_REACH of none that suit blocks best."""
-    height, width = current.shape[-2:]
+def _spread(flow: Tensor, factor: int) -> Tensor:
+    return F.interpolate(flow, scale_factor=float(factor), mode="nearest")
+
+
+def _try_all(current: Tensor, past: Tensor, price: Tensor, longest: float) -> Tensor:
+    """The whole shifts (batch, 2, H / 2, W / 2) within COARSE_REACH of none that suit blocks of 2x2 pixels best."""
+    (height, width), block = current.shape[-2:], COARSE_BLOCK
     shifts = _square(COARSE_REACH, current)
     side = 2 * COARSE_REACH + 1
     margin = block // 2
@@ -184,7 +194,7 @@ def _square(radius: int, like: Tensor) -> Tensor:
 
 
 def _small_shift(current: Tensor, past: Tensor, flow: Tensor, price: Tensor) -> Tensor:
-    """A step of Lucas and Kanade over 3x3 cells of 4x4 pixels: at most a pixel, less where `price` outweighs it."""
+    """A step of Lucas and Kanade over 3x3 cells of 4x4 pixels: at most a pixel; `price` pulls it to the neighbours."""
     warped = sample(past, sampling_grid(F.interpolate(flow, scale_factor=float(CELL), mode="bilinear")))
     padded = F.pad(warped, (1, 1, 1, 1), mode="replicate")
     x = 0.5 * (padded[:, :, 1:-1, 2:] - padded[:, :, 1:-1, :-2])
@@ -193,7 +203,9 @@ def _small_shift(current: Tensor, past: Tensor, flow: Tensor, price: Tensor) -> 
     products = torch.cat([x * x, x * y, y * y, x * error, y * error], dim=1)
     means = F.avg_pool2d(F.avg_pool2d(products, CELL), 3, stride=1, padding=1, count_include_pad=False)
     xx, xy, yy, xe, ye = means.unbind(1)
+    pull = torch.stack([(neighbour - flow).clamp(-1, 1) for neighbour in _neighbours(flow)]).mean(0)
     xx, yy = xx + price[:, 0], yy + price[:, 0]
+    xe, ye = xe + price[:, 0] * pull[:, 0], ye + price[:, 0] * pull[:, 1]
     shift = torch.stack([yy * xe - xy * ye, xx * ye - xy * xe], dim=1)
     return (shift / (xx * yy - xy * xy)[:, None]).clamp(-1, 1)
 
@@ -206,10 +218,10 @@ def _smooth(flow: Tensor) -> Tensor:
     return torch.stack(neighbours).median(dim=0).values
 
 
-def _padded(luma: Tensor) -> Tensor:
-    """To whole blocks, the border repeated."""
+def _padded(luma: Tensor, multiple: int) -> Tensor:
+    """To a multiple of a size, the border repeated."""
     height, width = luma.shape[-2:]
-    return F.pad(luma, (0, -width % BLOCK, 0, -height % BLOCK), mode="replicate")
+    return F.pad(luma, (0, -width % multiple, 0, -height % multiple), mode="replicate")
 
 
 def _luma(x: Tensor) -> Tensor:
