@@ -32,6 +32,7 @@ setup(
         Extension(
             "vcodec.flow._motion_search",
             sources=["vcodec/flow/motion_search.c"],
+            depends=glob("vcodec/flow/*.h"),
             extra_compile_args=[*compile_args, "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"],
             extra_link_args=link_args,
             optional=True,

@@ -90,21 +90,22 @@ def search_in_pytorch(x: Tensor, reference: Tensor, lmbda: Tensor) -> Tensor:
     price = _price(lmbda).to(x.dtype).view(-1, 1, 1, 1)
     rows, columns = x.shape[-2] // CELL, x.shape[-1] // CELL
     halvings = _halvings(*x.shape[-2:])
-    pyramid = [[_padded(_luma(picture), COARSE_BLOCK << halvings) for picture in (x, reference)]]
+    current, past = (_padded(_luma(picture), COARSE_BLOCK << halvings) for picture in (x, reference))
+    pyramid = [(current, past)]
     for _ in range(halvings):
-        pyramid.append([F.avg_pool2d(picture, 2) for picture in pyramid[-1]])
+        pyramid.append((F.avg_pool2d(pyramid[-1][0], 2), F.avg_pool2d(pyramid[-1][1], 2)))
     change = CHANGE_PRICE / BLOCK**2 * price
 
     flow = _try_all(*pyramid[-1], 2**halvings * change, LONGEST_CHANGE / 2**halvings)
     for level in reversed(range(halvings)):
         side = max(BLOCK, COARSE_BLOCK << level)  # of blocks, in pixels of the full picture
-        flow = 2 * _spread(flow, pyramid[0][0].shape[-1] // side // flow.shape[-1])
-        block, window, radii = side >> level, *((3 * CELL, (2, 1)) if level else (2 * BLOCK, (1, 1)))
-        for radius in radii:
-            flow = _refine(*pyramid[level], flow, block, window, radius, 2**level * change, LONGEST_CHANGE / 2**level)
-    flow = _refine(*pyramid[0], _spread(flow, BLOCK // CELL), CELL, 3 * CELL, 0, change, LONGEST_CHANGE)
+        flow = 2 * _spread(flow, current.shape[-1] // side // flow.shape[-1])
+        window, longest = 12 if level else 2 * BLOCK, LONGEST_CHANGE / 2**level
+        for radius in (2, 1) if level else (1, 1):
+            flow = _refine(*pyramid[level], flow, side >> level, window, radius, 2**level * change, longest)
+    flow = _refine(current, past, _spread(flow, BLOCK // CELL), CELL, 3 * CELL, 0, change, LONGEST_CHANGE)
     for _ in range(3):
-        flow = flow + _small_shift(*pyramid[0], flow, SHIFT_PRICE * price)
+        flow = flow + _small_shift(current, past, flow, SHIFT_PRICE * price)
     return _smooth(flow)[:, :, :rows, :columns]
 
 
