@@ -120,4 +120,4 @@ def test_the_length_is_that_of_the_information(level, seed):
     k = rng.choice(len(frequencies) - 1, 5000, p=frequencies[:-1] / frequencies[:-1].sum())
     data = encode(tables.minimum[level] + k, np.full(5000, level), tables, use_c=True)
     bits = -np.log2(frequencies[k] / 65536).sum()
-    assert bits <= 8 * len(data) <= 1.002 * bits + 32
+    assert bits - 16 <= 8 * len(data) <= 1.002 * bits + 32  # the first symbols fall into a state that is not yet full
