@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from vcodec.errors import VcodecError
-from vcodec.models import create_model, load_model, save_model
+from vcodec.models import create_model, lambda_of_quality, load_model, save_model
 from vcodec.training import Schedule, Stage, TrainingConfig, loop, train
 
 
@@ -111,11 +111,11 @@ def test_a_full_disk_does_not_end_the_run(short_run: TrainingConfig, monkeypatch
 
 
 def test_a_model_of_one_rate_is_trained_and_coded_at_its_quality(short_run: TrainingConfig):
-    schedule = short_run.schedule.replace(lmbda=0.01, steps=1, batch_size=1, crop=(32, 32))
+    schedule = short_run.schedule.replace(lmbda=lambda_of_quality(21.0), steps=1, batch_size=1, crop=(32, 32))
     options = {"levels": 0}
     train(dataclasses.replace(short_run, schedule=schedule, model_options=options))
     model = load_model(short_run.output / "best.safetensors")
-    assert model.config.fixed_quality == 21  # lambda is 0.00125 * 2 ** (21 / 7)
+    assert model.config.fixed_quality == 21
     assert [row["quality"] for row in rows(short_run.output / "validation.csv")] == ["21", "21"]
 
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from tests.training.conftest import moving_texture
 from vcodec.errors import VcodecError
+from vcodec.layers.rate import lambda_of_quality
 from vcodec.training import Stage
 from vcodec.training.cache import MemoryClip
 from vcodec.training.samples import StageSamples, random_crop, resize, stage_batches, still_motion
@@ -80,8 +81,8 @@ def test_every_clip_is_seen_once_per_pass():
 
 
 def test_one_lambda_means_one_quality():
-    samples = StageSamples(video_stage(lmbda=0.04), 0, 0, [memory_clip()], [])
-    assert {samples[i][1] for i in range(4)} == {35}  # 0.00125 * 2 ** (35 / 7)
+    samples = StageSamples(video_stage(lmbda=lambda_of_quality(35.0)), 0, 0, [memory_clip()], [])
+    assert {round(samples[i][1], 6) for i in range(4)} == {35.0}
 
 
 def test_clips_that_are_too_small_or_too_short_are_counted():
