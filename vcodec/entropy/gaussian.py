@@ -5,6 +5,7 @@ needs neither exp nor log (Ballé et al. 2018, "Variational image compression wi
 """
 
 import math
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -67,14 +68,20 @@ def gaussian_tables() -> FrequencyTables:
 
 def build_gaussian_tables() -> FrequencyTables:
     """How the stored tables were made: each level's normal distribution out to where a tail is under 2^-17."""
+    return build_tables(
+        lambda edge, scale: 0.5 * math.erfc(-edge / scale * 0.5**0.5), lambda scale: max(1, math.ceil(4.3 * scale))
+    )
+
+
+def build_tables(cumulative: Callable[[float, float], float], reach: Callable[[float], int]) -> FrequencyTables:
+    """A row for each level of the grid: of the symbols -reach(scale) .. reach(scale), under cumulative(edge, scale)."""
     rows, minimum = [], []
     for level in range(SCALE_LEVELS):
         scale = math.exp(LOG_SCALE_MIN + level * LOG_SCALE_STEP)
-        reach = max(1, math.ceil(4.3 * scale))
-        edges = np.arange(-reach, reach + 2) - 0.5
-        cumulative = np.array([0.5 * math.erfc(-edge / scale * 0.5**0.5) for edge in edges])
-        rows.append(quantized_cdf(np.diff(cumulative)))
-        minimum.append(-reach)
+        last = reach(scale)
+        edges = np.arange(-last, last + 2) - 0.5
+        rows.append(quantized_cdf(np.diff(np.array([cumulative(edge, scale) for edge in edges]))))
+        minimum.append(-last)
     return FrequencyTables.from_rows(rows, minimum)
 
 

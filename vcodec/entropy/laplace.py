@@ -9,11 +9,10 @@ import math
 from functools import cache
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from .gaussian import LOG_SCALE_MIN, LOG_SCALE_STEP, SCALE_LEVELS, bounded_log_scales, quantized_cdf
+from .gaussian import bounded_log_scales, build_tables
 from .rans import FrequencyTables
 
 
@@ -39,13 +38,9 @@ def laplace_tables() -> FrequencyTables:
 
 def build_laplace_tables() -> FrequencyTables:
     """How the stored tables were made: each level's distribution out to where a tail is about 2^-13."""
-    rows, minimum = [], []
-    for level in range(SCALE_LEVELS):
-        scale = math.exp(LOG_SCALE_MIN + level * LOG_SCALE_STEP)
-        reach = math.ceil(6 * scale) + 2
-        edges = np.arange(-reach, reach + 2) - 0.5
-        tails = [0.5 * math.exp(-math.sqrt(2) * abs(edge) / scale) for edge in edges]
-        cumulative = np.array([tail if edge < 0 else 1 - tail for tail, edge in zip(tails, edges, strict=True)])
-        rows.append(quantized_cdf(np.diff(cumulative)))
-        minimum.append(-reach)
-    return FrequencyTables.from_rows(rows, minimum)
+
+    def cumulative(edge: float, scale: float) -> float:
+        tail = 0.5 * math.exp(-math.sqrt(2) * abs(edge) / scale)
+        return tail if edge < 0 else 1 - tail
+
+    return build_tables(cumulative, lambda scale: math.ceil(6 * scale) + 2)

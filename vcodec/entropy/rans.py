@@ -5,7 +5,6 @@ in C (`rans.c`); where that could not be built its Python twin (`rans_python.py`
 """
 
 import ctypes
-import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import VcodecError
+from ..native import c_library
 from . import rans_python
 
 DAMAGED = "the entropy-coded bytes are damaged: they were not written by this encoder"
@@ -139,10 +139,9 @@ def _decode_in_c(
 
 @cache
 def _library() -> Any:
-    spec = importlib.util.find_spec("vcodec.entropy._rans")
-    if spec is None or spec.origin is None:
+    library = c_library("vcodec.entropy._rans")
+    if library is None:
         return None
-    library = ctypes.CDLL(spec.origin)
     pointer, count = ctypes.c_void_p, ctypes.c_int64
     library.rans_encode.argtypes = [pointer] * 5 + [count] + [pointer] * 3
     library.rans_decode.argtypes = [pointer] * 3 + [count] + [pointer] * 2 + [count] + [pointer] * 3

@@ -6,7 +6,6 @@ format and may be improved at any time.
 """
 
 import ctypes
-import importlib.util
 from functools import cache
 from typing import Any
 
@@ -15,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..kernels import cpu  # noqa: F401 - it loads PyTorch's thread pool, which the C library then shares
+from ..native import c_library
 from .warp import sample, sampling_grid
 
 BLOCK, CELL = 8, 4  # pixels: of the blocks that are matched, and of the cells of the result
@@ -65,10 +65,9 @@ def _search_in_c(x: Tensor, reference: Tensor, lmbda: Tensor) -> Tensor:
 
 @cache
 def _library() -> Any:
-    spec = importlib.util.find_spec("vcodec.flow._motion_search")
-    if spec is None or spec.origin is None:
+    library = c_library("vcodec.flow._motion_search")
+    if library is None:
         return None
-    library = ctypes.CDLL(spec.origin)
     pointer, integer = ctypes.c_void_p, ctypes.c_int
     library.motion_search.argtypes = [*[pointer] * 7, integer, integer, pointer]
     return library

@@ -29,11 +29,14 @@ PFRAME_OFFSETS = (-4, -1, -4, 0)
 
 def frame_quality(quality: int, position: int) -> int:
     """The quality, 0 .. 63, of the frame at `position` of its GOP (0: the I-frame) where `quality` is asked for."""
-    offset = PFRAME_OFFSETS[(position - 1) % len(PFRAME_OFFSETS)] if position else IFRAME_OFFSET
-    return min(QUALITY_MAX, max(0, quality + offset))
+    return min(QUALITY_MAX, max(0, quality + _offset(position)))
 
 
 def cascaded(quality: Tensor, frames: int) -> Tensor:
     """The qualities (batch, frames) of the first frames of GOPs for which `quality` (batch,) is asked for."""
-    offsets = [IFRAME_OFFSET, *(PFRAME_OFFSETS[i % len(PFRAME_OFFSETS)] for i in range(frames - 1))]
-    return (quality[:, None] + torch.tensor(offsets, device=quality.device)).clamp(0, QUALITY_MAX)
+    offsets = torch.tensor([_offset(position) for position in range(frames)], device=quality.device)
+    return (quality[:, None] + offsets).clamp(0, QUALITY_MAX)
+
+
+def _offset(position: int) -> int:
+    return PFRAME_OFFSETS[(position - 1) % len(PFRAME_OFFSETS)] if position else IFRAME_OFFSET
