@@ -27,7 +27,11 @@ setup(
             optional=True,
         ),
         Extension(
-            "vcodec.entropy._rans", sources=["vcodec/entropy/rans.c"], extra_compile_args=compile_args, optional=True
+            "vcodec.entropy._rans",
+            sources=["vcodec/entropy/rans.c", "vcodec/entropy/context_mixing.c"],
+            depends=glob("vcodec/entropy/*.h"),
+            extra_compile_args=compile_args,
+            optional=True,
         ),
         Extension(
             "vcodec.flow._motion_search",

@@ -30,6 +30,7 @@ from tqdm import tqdm
 from vcodec.bitstream import Packet
 from vcodec.codec import Decoder, Encoder
 from vcodec.entropy.coders import GUARD, SymbolDecoder
+from vcodec.entropy.context_mixing import Statistics
 from vcodec.entropy.distributions import GAUSSIAN, Distribution
 from vcodec.entropy.gaussian import level_position
 from vcodec.entropy.hyperprior import EntropyModel
@@ -73,8 +74,8 @@ class Setting:
 class Recorder(SymbolDecoder):
     """Keeps the symbols and the scales' positions on their grid."""
 
-    def __init__(self, data: bytes):
-        super().__init__(data)
+    def __init__(self, data: bytes, statistics: Statistics | None = None):
+        super().__init__(data, statistics)
         self.symbols: list[np.ndarray] = []
         self.positions: list[np.ndarray] = []
 
@@ -171,14 +172,19 @@ def _read(model: ImageModel, format: VideoFormat, packets: list[Packet], setting
         decoder = Decoder(model, format, device=setting.device, arithmetic=setting.arithmetic)
         setting.prepare(decoder)
         for packet in packets:
-            recorder = Recorder(packet.payload)
-            with mock.patch("vcodec.codec.SymbolDecoder", return_value=recorder):
+            recorders: list[Recorder] = []
+
+            def recording(*arguments: Any, recorders: list[Recorder] = recorders) -> Recorder:
+                recorders.append(Recorder(*arguments))
+                return recorders[-1]
+
+            with mock.patch("vcodec.codec.SymbolDecoder", recording):
                 try:
                     decoder.decode(packet)
                 except VcodecError as error:
                     print(f"{asdict(setting)}: {error}", file=sys.stderr)
                     break
-            seen.append(recorder)
+            seen += recorders
     return seen
 
 

@@ -10,6 +10,7 @@ import torch
 from vcodec.bitstream import Packet
 from vcodec.codec import Decoder
 from vcodec.entropy import coders
+from vcodec.entropy.context_mixing import Statistics
 from vcodec.entropy.distributions import GAUSSIAN
 from vcodec.entropy.gaussian import level_position
 from vcodec.models import ImageModel
@@ -20,11 +21,15 @@ from vcodec.video import VideoFormat
 class RecordingDecoder(coders.SymbolDecoder):
     """Remembers symbols and levels; hands the same symbols to an encoder and so gets the payload once more."""
 
-    def __init__(self, data: bytes):
-        super().__init__(data)
+    def __init__(self, data: bytes, statistics: Statistics | None = None):
+        super().__init__(data, statistics)
         self.symbols: list[np.ndarray] = []
         self.levels: list[np.ndarray] = []
-        self.encoder = coders.SymbolEncoder(rdoq=0)  # symbols as they are
+        self.encoder = coders.SymbolEncoder(rdoq=0, statistics=statistics)  # symbols as they are
+
+    def begin(self, stream):
+        super().begin(stream)
+        self.encoder.begin(stream)
 
     def code_factorized(self, prior, z, shape, bank):
         z_hat = super().code_factorized(prior, z, shape, bank)
@@ -42,10 +47,15 @@ class RecordingDecoder(coders.SymbolDecoder):
 
 def record(decoder: Decoder, packet: Packet) -> RecordingDecoder:
     """Decodes a packet and gives what was seen."""
-    seen = RecordingDecoder(packet.payload)
-    with mock.patch("vcodec.codec.SymbolDecoder", return_value=seen):
+    seen = []
+
+    def recording(*arguments) -> RecordingDecoder:
+        seen.append(RecordingDecoder(*arguments))
+        return seen[-1]
+
+    with mock.patch("vcodec.codec.SymbolDecoder", recording):
         decoder.decode(packet)
-    return seen
+    return seen[0]
 
 
 def symbols_of(model: ImageModel, format: VideoFormat, packets: Iterable[Packet], **options) -> list[list[np.ndarray]]:

@@ -17,7 +17,9 @@ from torch import Tensor
 
 from .bitstream import Damage, Packet
 from .entropy.coders import SymbolDecoder, SymbolEncoder
+from .entropy.context_mixing import Statistics
 from .errors import VcodecError
+from .flow import Motion
 from .layers.rate import QUALITY_MAX, frame_quality
 from .models import ImageModel, VideoModel, lambda_of_quality
 from .models.model import SKIP_FLOW, SKIP_RESIDUAL, Reference
@@ -42,9 +44,11 @@ class Encoder:
         self.quality, self.gop_size = quality, check_gop_size(model, gop_size)
         self.format, self.arithmetic = format, arithmetic
         self.model = coding_model(model, device)
+        self._chroma = _reference_chroma(self.model, format)
         self._device = torch.device(device)
         self._since_iframe = 0
         self._reference: Reference | None = None
+        self._statistics = Statistics()
 
     @property
     def reconstruction(self) -> Frame:
@@ -69,8 +73,10 @@ class Encoder:
     def _encode_iframe(self, x: Tensor, pts: int) -> Packet:
         self._since_iframe = 0
         coder, quality = SymbolEncoder(), self._frame_quality()
-        self._reference = Reference(self.model.code_iframe(coder, x, (1, *x.shape[-2:]), self._tensor(quality)))
-        return Packet("I", quality, pts, coder.finish())
+        coded = Reference(self.model.code_iframe(coder, x, (1, *x.shape[-2:]), self._tensor(quality)))
+        self._reference, payload = coded.shown(self._chroma), coder.finish()
+        self._statistics = coder.statistics
+        return Packet("I", quality, pts, payload)
 
     def _encode_pframe(self, x: Tensor, pts: int) -> Packet:
         """Codes the frame in full, then drops the residual, or everything, where that is the better bargain."""
@@ -79,25 +85,42 @@ class Encoder:
         reference, quality = self._reference, self._frame_quality()
         weight = lambda_of_quality(float(quality)) * 255**2 * x[0, 0].numel()
 
-        def candidate(coded: Reference, payload: bytes, skip: int) -> tuple[float, Reference, bytes, int]:
-            return weight * float((coded.picture - x).square().mean()) + 8 * len(payload), coded, payload, skip
+        def candidate(coded: Reference, coder: SymbolEncoder | None, skip: int) -> _Candidate:
+            coded, payload = coded.shown(self._chroma), coder.finish() if coder is not None else b""
+            cost = weight * float((coded.picture - x).square().mean()) + 8 * len(payload)
+            return _Candidate(cost, coded, payload, skip, coder.statistics if coder is not None else self._statistics)
 
-        coder = SymbolEncoder()
-        coded, motion = self.model.code_pframe(coder, x, reference, self._tensor(quality))
-        candidates = [candidate(coded, coder.finish(), 0), candidate(reference.repeated(), b"", SKIP_ALL)]
-        unpaid = candidate(Reference(motion.prediction.clamp(0, 1)), b"", SKIP_RESIDUAL)
-        if unpaid[0] < candidates[0][0]:
-            coder = SymbolEncoder()
-            coded, _ = self.model.code_pframe(coder, x, reference, self._tensor(quality), SKIP_RESIDUAL)
-            candidates.append(candidate(coded, coder.finish(), SKIP_RESIDUAL))
-        _, self._reference, payload, skip = min(candidates, key=_first)
-        return Packet("P", quality, pts, payload, skip)
+        model = self.model
+
+        def encoded(skip: int) -> tuple[_Candidate, Motion]:
+            coder = SymbolEncoder(statistics=self._statistics)
+            coded, motion = model.code_pframe(coder, x, reference, self._tensor(quality), skip)
+            return candidate(coded, coder, skip), motion
+
+        in_full, motion = encoded(0)
+        candidates = [in_full, candidate(reference.repeated(), None, SKIP_ALL)]
+        unpaid = candidate(Reference(motion.prediction.clamp(0, 1)), None, SKIP_RESIDUAL)
+        if unpaid.cost < in_full.cost:
+            candidates.append(encoded(SKIP_RESIDUAL)[0])
+        best = min(candidates, key=lambda candidate: candidate.cost)
+        self._reference, self._statistics = best.reference, best.statistics
+        return Packet("P", quality, pts, best.payload, best.skip)
 
     def _frame_quality(self) -> int:
         return frame_quality(self.quality, self._since_iframe) if self.cascade else self.quality
 
     def _tensor(self, quality: int) -> Tensor:
         return torch.tensor([float(quality)], device=self._device)
+
+
+class _Candidate(NamedTuple):
+    """One way to code a frame; cost: of its distortion and its bits."""
+
+    cost: float
+    reference: Reference
+    payload: bytes
+    skip: int
+    statistics: Statistics
 
 
 class Decoder:
@@ -111,11 +134,13 @@ class Decoder:
         self.model, self.format, self.arithmetic = coding_model(model, device), format, arithmetic
         self._device = torch.device(device)
         self._reference: Reference | None = None
+        self._statistics = Statistics()
+        self._chroma = _reference_chroma(self.model, format)
 
     def decode(self, packet: Packet) -> Frame:
         """The frame of the next packet. Raises VcodecError when the payload is damaged or an I-frame is missing."""
         quality = torch.tensor([float(packet.quality)], device=self._device)
-        coder = SymbolDecoder(packet.payload)
+        coder = SymbolDecoder(packet.payload, None if packet.frame_type == "I" else self._statistics)
         with coding_context(self._device, self.arithmetic):
             if packet.frame_type == "I":
                 shape = (1, self.format.height, self.format.width)
@@ -129,7 +154,7 @@ class Decoder:
             else:
                 raise VcodecError(f"the stream has P-frames, but '{self.model.name}' is an image codec")
         coder.finish()
-        self._reference = reference
+        self._reference, self._statistics = reference.shown(self._chroma), coder.statistics
         return self.conceal(packet.pts)
 
     def conceal(self, pts: int) -> Frame:
@@ -201,6 +226,11 @@ def bridge(decoded: Iterable[Frame | Lost], format: VideoFormat) -> Iterator[Fra
         yield shown
 
 
+def _reference_chroma(model: ImageModel, format: VideoFormat) -> str:
+    """What references are brought to: the video's chroma, where the model was made for that."""
+    return format.chroma if isinstance(model, VideoModel) and model.config.subsampled_references else "444"
+
+
 def coding_model(model: ImageModel, device: str | torch.device = "cpu") -> ImageModel:
     """A frozen copy for coding: evaluation mode, channels last, the way to the scales in float64.
 
@@ -261,7 +291,3 @@ def _grey(format: VideoFormat, pts: int) -> Frame:
 def _psnr_rgb(frame: Frame, reconstruction: Frame) -> float:
     error = float(np.square(to_rgb(frame) - to_rgb(reconstruction)).mean())
     return float(min(100.0, -10 * np.log10(max(error, 1e-10))))
-
-
-def _first(candidate: tuple) -> float:
-    return candidate[0]

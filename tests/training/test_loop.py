@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from vcodec.errors import VcodecError
+from vcodec.layers.chroma import subsampled
 from vcodec.models import create_model, lambda_of_quality, load_model, save_model
 from vcodec.training import Schedule, Stage, TrainingConfig, loop, train
 
@@ -55,6 +56,25 @@ def test_a_stage_moves_only_its_own_parameters(short_run: TrainingConfig):
     assert moved(start, first) == {"iframe"}
     assert moved(first, second) == {"flow", "residual"}
     assert moved(second, third) == {"flow"}
+
+
+def test_a_stage_of_420_trains_on_what_such_video_shows(short_run: TrainingConfig, monkeypatch):
+    seen = []
+    measure = loop.rate_distortion
+
+    def watched(x_hat, bits, frames, lmbda, stage):
+        seen.extend([x_hat.detach().flatten(0, 1), frames.flatten(0, 1)])
+        return measure(x_hat, bits, frames, lmbda, stage)
+
+    monkeypatch.setattr(loop, "rate_distortion", watched)
+    stages = (
+        Stage("pictures", "image", 1, 1, (64, 64), train="image", chroma="420"),
+        Stage("clips", "video", 1, 1, (64, 64), frames=2, train="video", chroma="420", grain=4.0),
+        Stage("motion", "video", 1, 1, (64, 64), frames=2, train="motion", chroma="420"),
+    )
+    train(dataclasses.replace(short_run, schedule=Schedule("420", stages), precision="fp32"))
+    assert len(seen) == 6
+    assert all(torch.allclose(subsampled(x), x, atol=2e-2) for x in seen)  # but for what is clamped
 
 
 def test_micro_batches_give_the_losses_of_the_whole_batch(short_run: TrainingConfig, tmp_path: Path):

@@ -6,6 +6,8 @@ import pytest
 import torch
 from torch import nn
 
+from vcodec.entropy.checkerboard import CheckerboardHyperprior
+from vcodec.entropy.config import EntropyConfig
 from vcodec.training.ema import ExponentialMovingAverage
 from vcodec.training.muon import orthogonalise
 from vcodec.training.optimizers import create_optimizer, kernels_of
@@ -91,6 +93,13 @@ def test_weight_decay_is_for_kernels(name: str):
 def test_kernels_are_dense_and_wide():
     model = network()
     assert [tuple(kernel.shape) for kernel in kernels_of(model)] == [(32, 32, 3, 3)]
+
+
+def test_a_linear_map_of_the_past_is_no_kernel():
+    config = EntropyConfig(model="checkerboard", temporal=True, linear=True, width=16)
+    model = CheckerboardHyperprior(32, config)
+    assert model.linear_past is not None
+    assert all(kernel is not model.linear_past.weight for kernel in kernels_of(model))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -13,7 +13,7 @@ from vcodec.errors import VcodecError
 from vcodec.layers.rate import lambda_of_quality
 from vcodec.training import Stage
 from vcodec.training.cache import MemoryClip
-from vcodec.training.samples import StageSamples, random_crop, resize, stage_batches, still_motion
+from vcodec.training.samples import StageSamples, add_grain, random_crop, resize, stage_batches, still_motion
 from vcodec.training.sources import Clip
 
 
@@ -166,3 +166,17 @@ def test_resize_keeps_flat_pictures_flat():
     flat = torch.full((2, 30, 40, 3), 77, dtype=torch.uint8)
     assert (resize(flat, (16, 24)) == 77).all()
     assert resize(flat, (30, 40)) is flat
+
+
+def test_grain_is_new_in_every_frame_and_grey():
+    flat = torch.full((3, 40, 40, 3), 100, dtype=torch.uint8)
+    grainy = add_grain(np.random.default_rng(1), flat, 4.0).float()
+    assert float(grainy.std()) == pytest.approx(4, rel=0.1)
+    assert torch.equal(grainy[..., 0], grainy[..., 2])
+    assert abs(float(torch.corrcoef(grainy[:2, ..., 0].flatten(1))[0, 1])) < 0.1
+
+
+def test_a_third_of_the_samples_have_grain():
+    flat = [MemoryClip(Clip("flat", "", ()), torch.full((4, 64, 64, 3), 100, dtype=torch.uint8))]
+    samples = StageSamples(video_stage(grain=8.0), 0, 1, flat, [])
+    assert 5 <= sum(bool((samples[i][0] != 100).any()) for i in range(40)) <= 22

@@ -12,6 +12,7 @@ about 1e-12; a position nearer than GUARD to a boundary of the grid is listed by
 decoder never has to decide a close call (docs/bitstream.md, "Same symbols everywhere").
 """
 
+import math
 from array import array
 from collections.abc import Sequence
 from typing import Protocol
@@ -22,6 +23,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
 from ..errors import VcodecError
+from .context_mixing import LEVELS, ContextMixer, Statistics, SymbolMap
 from .distributions import GAUSSIAN, Distribution
 from .factorized import FactorizedPrior
 from .gaussian import FIRST_CODED_LEVEL, SCALE_LEVELS, level_position
@@ -31,11 +33,14 @@ GUARD = 1e-7
 
 #: Rate-distortion optimised quantisation: bits that the squared error of one quantisation step is worth; 0 means plain
 #: rounding. High-rate theory says 12 / (2 ln 2) = 8.7; on clips that were held out from training 14 was better.
-RDOQ_PRICE = 14.0
+RDOQ_PRICE = 10.0
 
 
 class EntropyCoder(Protocol):
     """What a frame step needs of a coder."""
+
+    def begin(self, stream: str | None) -> None:
+        """What follows are the hyper latents and latents of this stream, adaptively coded; None: not adaptively."""
 
     def code_factorized(self, prior: FactorizedPrior, z: Tensor | None, shape: tuple[int, ...], bank: Tensor) -> Tensor:
         """z_hat (integers) of the given shape (batch, channels, H, W); z is None when decoding."""
@@ -61,6 +66,9 @@ class RateEstimator:
         self.bits = torch.zeros(batch, device=device)
         self._training = training
         self._generators = generators
+
+    def begin(self, stream: str | None) -> None:
+        """The estimate is that of the tables: what adaptive coding will save is not known before."""
 
     def code_factorized(self, prior: FactorizedPrior, z: Tensor | None, shape: tuple[int, ...], bank: Tensor) -> Tensor:
         assert z is not None, "only a decoder works without latents"
@@ -100,10 +108,35 @@ class RateEstimator:
         return torch.stack(samples).to(like.device) - 0.5
 
 
-class SymbolEncoder:
-    """Writes one frame (batch of one): `finish()` gives its bytes. rdoq: see RDOQ_PRICE."""
+class _SymbolCoder:
+    """What the writer and the reader of one frame share. statistics: what the group of pictures taught so far."""
 
-    def __init__(self, rdoq: float = RDOQ_PRICE) -> None:
+    def __init__(self, statistics: Statistics | None = None) -> None:
+        self.statistics = statistics.copy() if statistics is not None else Statistics()
+        self._stream: str | None = None
+        self._begun: set[str] = set()
+
+    def begin(self, stream: str | None) -> None:
+        self._stream = stream
+
+    def _mixer(self, kind: str, shape: tuple[int, ...]) -> ContextMixer:
+        """The mixer of the stream's latents or hyper latents, turned to this frame at its first use."""
+        name = f"{self._stream}/{kind}"
+        mixer = self.statistics.mixer(name)
+        if name not in self._begun:
+            self._begun.add(name)
+            mixer.begin(shape)
+        return mixer
+
+
+class SymbolEncoder(_SymbolCoder):
+    """Writes one frame (batch of one): `finish()` gives its bytes. rdoq: see RDOQ_PRICE.
+
+    Afterwards `statistics` hold what the frame taught as well.
+    """
+
+    def __init__(self, rdoq: float = RDOQ_PRICE, statistics: Statistics | None = None) -> None:
+        super().__init__(statistics)
         self._rdoq = rdoq
         self._rans = RansEncoder()
         self._exceptions: list[tuple[int, int]] = []  # (position in coding order, level)
@@ -112,7 +145,12 @@ class SymbolEncoder:
     def code_factorized(self, prior: FactorizedPrior, z: Tensor | None, shape: tuple[int, ...], bank: Tensor) -> Tensor:
         assert z is not None, "an encoder is given the latents"
         symbols = torch.round(z.double()).clamp(-(2**31), 2**31 - 1)
-        self._rans.push(_to_numpy(symbols), _factorized_rows(shape, bank), prior.frequency_tables())
+        rows, tables = _factorized_rows(shape, bank), prior.frequency_tables()
+        if self._stream is None:
+            self._rans.push(_to_numpy(symbols), rows, tables)
+        else:
+            part = _hyper_map(rows, shape, _to_numpy(symbols))
+            self._mixer("z", part.rows.shape).encode(part, self._rans, tables)
         return symbols
 
     def code_latents(self, y: Tensor | None, means: Tensor, log_scales: Tensor, mask: Tensor | None = None,
@@ -129,7 +167,11 @@ class SymbolEncoder:
         residuals = _take(y.to(means.dtype), where) - _take(means, where)
         quantized = rdo_quantize(residuals, _take(log_scales, where), self._rdoq, distribution)
         symbols = _to_numpy(quantized.clamp(-(2**30), 2**30)) * coded
-        self._rans.push(symbols[coded], levels[coded], distribution.tables())
+        if self._stream is None:
+            self._rans.push(symbols[coded], levels[coded], distribution.tables())
+        else:
+            part = _latent_map(where, levels, coded, means.shape, symbols)
+            self._mixer("y", part.rows.shape).encode(part, self._rans, distribution.tables())
         return _place(symbols, where, means, mask)
 
     def finish(self) -> bytes:
@@ -144,13 +186,14 @@ class SymbolEncoder:
         return head + symbols
 
 
-class SymbolDecoder:
-    """Reads one frame (batch of one) from the bytes of `SymbolEncoder.finish()`.
+class SymbolDecoder(_SymbolCoder):
+    """Reads one frame (batch of one) from the bytes of `SymbolEncoder.finish()`, given the statistics it was given.
 
     Raises VcodecError when the bytes are damaged.
     """
 
-    def __init__(self, data: bytes):
+    def __init__(self, data: bytes, statistics: Statistics | None = None):
+        super().__init__(statistics)
         places, levels = array("q"), array("B")
         place, position = 0, 0
         if data:
@@ -168,7 +211,12 @@ class SymbolDecoder:
         self._count = 0
 
     def code_factorized(self, prior: FactorizedPrior, z: Tensor | None, shape: tuple[int, ...], bank: Tensor) -> Tensor:
-        symbols = self._rans.pull(_factorized_rows(shape, bank), prior.frequency_tables())
+        rows, tables = _factorized_rows(shape, bank), prior.frequency_tables()
+        if self._stream is None:
+            symbols = self._rans.pull(rows, tables)
+        else:
+            part = _hyper_map(rows, shape)
+            symbols = _planes(self._mixer("z", part.rows.shape).decode(part, self._rans, tables))
         return torch.from_numpy(symbols).to(bank.device, torch.float64).reshape(shape)
 
     def code_latents(self, y: Tensor | None, means: Tensor, log_scales: Tensor, mask: Tensor | None = None,
@@ -180,8 +228,13 @@ class SymbolDecoder:
         levels[places[here] - self._count] = listed[here]
         self._count += levels.size
         coded = levels >= FIRST_CODED_LEVEL
-        symbols = np.zeros(levels.size, np.int32)
-        symbols[coded] = self._rans.pull(levels[coded], distribution.tables())
+        if self._stream is None:
+            symbols = np.zeros(levels.size, np.int32)
+            symbols[coded] = self._rans.pull(levels[coded], distribution.tables())
+        else:
+            part = _latent_map(where, levels, coded, means.shape)
+            symbols = _planes(self._mixer("y", part.rows.shape).decode(part, self._rans, distribution.tables()))
+            symbols = symbols if where is None else symbols[where.cpu().numpy()]
         return _place(symbols, where, means, mask)
 
     def finish(self) -> None:
@@ -189,9 +242,7 @@ class SymbolDecoder:
         self._rans.finish()
 
 
-def rdo_quantize(
-    residuals: Tensor, log_scales: Tensor, price: float, distribution: Distribution = GAUSSIAN
-) -> Tensor:
+def rdo_quantize(residuals: Tensor, log_scales: Tensor, price: float, distribution: Distribution = GAUSSIAN) -> Tensor:
     """The integers nearest to residuals (y - means), or one nearer to zero where that saves more bits than it costs.
 
     Any shape; price: see RDOQ_PRICE. A choice of the encoder: decoders take what comes.
@@ -225,6 +276,35 @@ def _straight_through(x: Tensor, chosen: Tensor) -> Tensor:
 def _factorized_rows(shape: tuple[int, ...], bank: Tensor) -> np.ndarray:
     _, channels, height, width = shape
     return np.repeat(np.arange(channels, dtype=np.int32) + int(bank[0]) * channels, height * width)
+
+
+def _hyper_map(rows: np.ndarray, shape: tuple[int, ...], symbols: np.ndarray | None = None) -> SymbolMap:
+    """All hyper latents; the contexts know a row by its channel."""
+    size = shape[1:]
+    levels = np.arange(shape[1])[:, None, None] % LEVELS
+    return SymbolMap.of_planes(
+        np.ones(size, np.uint8), rows.reshape(size), np.broadcast_to(levels, size),
+        None if symbols is None else symbols.reshape(size),
+    )  # fmt: skip
+
+
+def _latent_map(where: Tensor | None, levels: np.ndarray, coded: np.ndarray, shape: tuple[int, ...],
+                symbols: np.ndarray | None = None) -> SymbolMap:  # fmt: skip
+    """The latents at the places `where` (None: all), whose rows are their scales' levels."""
+    index = slice(None) if where is None else where.cpu().numpy()
+
+    def planes(values: np.ndarray) -> np.ndarray:
+        full = np.zeros(math.prod(shape), values.dtype)
+        full[index] = values
+        return full.reshape(shape[1:])
+
+    rows = planes(levels)
+    return SymbolMap.of_planes(planes(coded), rows, rows, None if symbols is None else planes(symbols))
+
+
+def _planes(symbols: np.ndarray) -> np.ndarray:
+    """(H, W, C) in the order of channels, rows, columns."""
+    return np.ascontiguousarray(symbols.transpose(2, 0, 1)).reshape(-1)
 
 
 def _selected(mask: Tensor | None, like: Tensor) -> Tensor | None:

@@ -42,6 +42,8 @@ class EntropyConfig:
     linear: whether the means also follow their context in proportion: neighbours of the first pass and, in a temporal
     model, the latents of the frame before ("checkerboard"); for latents as large and as smooth as motion.
     distribution: of the latents around their means, a name of DISTRIBUTIONS ("gaussian" | "laplace").
+    adaptive: whether the coder learns from what it coded before in the group of pictures, by context mixing
+    ("hyperprior", "checkerboard").
     step, span: the quantisation step where quality is lowest, and how many times finer it starts at the highest
     (variable-rate models only). context: the networks of the channel-wise models.
     """
@@ -53,6 +55,7 @@ class EntropyConfig:
     temporal: bool = False
     linear: bool = False
     distribution: str = "gaussian"
+    adaptive: bool = False
     step: float = 0.35
     span: float = 16.0
     context: ContextConfig = field(default_factory=ContextConfig)

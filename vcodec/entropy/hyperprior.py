@@ -31,6 +31,7 @@ class EntropyModel(nn.Module):
     """
 
     exact_latents = False
+    stream: str | None = None  # what coders call these latents where they are coded adaptively
 
     def __init__(self, latents: int, config: EntropyConfig, levels: int = 0, condition_channels: int = 0,
                  log_scale_start: Tensor | None = None):  # fmt: skip
@@ -52,6 +53,7 @@ class EntropyModel(nn.Module):
 
         previous: the latents of the frame before, for a temporal model; None where there are none.
         """
+        coder.begin(self.stream)
         with full_precision(quality):
             z_hat = self._code_hyper_latents(coder, y, shape, quality)
             return self._code_latents(coder, y, z_hat, shape, quality, condition, previous)

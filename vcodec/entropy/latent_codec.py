@@ -19,17 +19,19 @@ ENTROPY_MODELS: dict[str, type[EntropyModel]] = {
     "channelwise": ChannelwiseHyperprior,
     "context": ContextHyperprior,
 }
+ADAPTIVE_MODELS = ("hyperprior", "checkerboard")  # those that code whole maps
 
 
 class LatentCodec(nn.Module):
     """y -> * gain(q) -> entropy model (hyper latents, symbols) -> / gain(q) -> y_hat.
 
     Args: latents; config; levels, quality levels, 0 for a model of one rate; deviations (latents,), the expected
-    standard deviations where they are known; condition_channels, see EntropyModel.
+    standard deviations where they are known; condition_channels, see EntropyModel; stream, what coders call these
+    latents.
     """
 
     def __init__(self, latents: int, config: EntropyConfig, levels: int = 0, deviations: Tensor | None = None,
-                 condition_channels: int = 0):  # fmt: skip
+                 condition_channels: int = 0, stream: str = "latents"):  # fmt: skip
         super().__init__()
         self.gain = QuantizationGain(latents, levels, config.step, config.span) if levels else None
         start = None
@@ -40,7 +42,11 @@ class LatentCodec(nn.Module):
             raise ValueError(f"unknown entropy model '{config.model}': choose from {', '.join(ENTROPY_MODELS)}")
         if config.temporal and config.model != "checkerboard":
             raise ValueError(f"the entropy model '{config.model}' can't be temporal: only 'checkerboard' can")
+        if config.adaptive and config.model not in ADAPTIVE_MODELS:
+            known = ", ".join(ADAPTIVE_MODELS)
+            raise ValueError(f"the entropy model '{config.model}' can't be adaptive: choose from {known}")
         self.model = ENTROPY_MODELS[config.model](latents, config, levels, condition_channels, start)
+        self.model.stream = stream if config.adaptive else None
 
     def code(self, coder: EntropyCoder, y: Tensor | None, shape: tuple[int, ...], quality: Tensor,
              condition: Tensor | None = None, previous: "Latents | None" = None) -> "Latents":  # fmt: skip

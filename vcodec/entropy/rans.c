@@ -9,39 +9,7 @@
  *
  * rans_python.py holds the same coder in Python, and the tests hold both to the same bytes.
  */
-#include <stdint.h>
-
-#define PRECISION 16
-#define LOWER (1u << 23)
-
-#if defined(_WIN32)
-#define PUBLIC __declspec(dllexport)
-#else
-#define PUBLIC __attribute__((visibility("default")))
-#endif
-
-typedef struct {
-    uint32_t state;
-    int64_t position; /* encoder: bytes still free in front; decoder: bytes read */
-} coder;
-
-static void put(coder *c, uint8_t *buffer, uint32_t start, uint32_t frequency) {
-    uint64_t limit = (uint64_t)(LOWER >> PRECISION << 8) * frequency;
-    while (c->state >= limit) {
-        buffer[--c->position] = (uint8_t)c->state;
-        c->state >>= 8;
-    }
-    c->state = ((c->state / frequency) << PRECISION) + start + c->state % frequency;
-}
-
-static void renew(coder *c, const uint8_t *buffer, int64_t size) {
-    while (c->state < LOWER && c->position < size) c->state = c->state << 8 | buffer[c->position++];
-}
-
-static void advance(coder *c, const uint8_t *buffer, int64_t size, uint32_t start, uint32_t frequency) {
-    c->state = frequency * (c->state >> PRECISION) + (c->state & 0xffff) - start;
-    renew(c, buffer, size);
-}
+#include "rans.h"
 
 static void put_bit(coder *c, uint8_t *buffer, uint32_t bit) { put(c, buffer, bit << 15, 1u << 15); }
 
@@ -87,6 +55,18 @@ PUBLIC void rans_encode(uint32_t *state, int64_t *position, uint8_t *buffer, con
             k = inside;
         }
         put(&c, buffer, row[k], row[k + 1] - row[k]);
+    }
+    *state = c.state;
+    *position = c.position;
+}
+
+/* Codes bits, the last one first, each with the probability of a one; the buffer has room for 3 bytes a bit. */
+PUBLIC void rans_write(uint32_t *state, int64_t *position, uint8_t *buffer, const uint16_t *probabilities,
+                       const uint8_t *bits, int64_t count) {
+    coder c = {*state, *position};
+    for (int64_t i = count - 1; i >= 0; i--) {
+        uint32_t one = probabilities[i];
+        put(&c, buffer, bits[i] ? 0 : one, bits[i] ? one : 65536 - one);
     }
     *state = c.state;
     *position = c.position;

@@ -40,7 +40,6 @@ class FrequencyTables:
             np.ascontiguousarray(minimum, np.int32),
         )
 
-
     @classmethod
     def load(cls, path: Path) -> "FrequencyTables":
         """The tables that a file of the package holds."""
@@ -56,20 +55,28 @@ class RansEncoder:
     """Collects symbols in coding order and gives the bytes that `RansDecoder` reads in the same order."""
 
     def __init__(self, *, use_c: bool | None = None):
-        self._segments: list[tuple[np.ndarray, np.ndarray, FrequencyTables]] = []
-        self._encode, _ = _functions(use_c)
+        self._segments: list[tuple[np.ndarray, np.ndarray, FrequencyTables | None]] = []
+        self._encode, self._write, _ = _functions(use_c)
 
     def push(self, symbols: np.ndarray, rows: np.ndarray, tables: FrequencyTables) -> None:
         """Appends symbols (any integers of 32 bits), symbol i under the table row rows[i]."""
         self._segments.append((_int32(symbols), _int32(rows), tables))
 
+    def push_decisions(self, probabilities: np.ndarray, bits: np.ndarray) -> None:
+        """Appends bits (uint8), each with the probability of a one in 65536ths (uint16, not zero)."""
+        self._segments.append((bits, probabilities, None))
+
     def finish(self) -> bytes:
         """The bytes of all that was pushed; empty if everything was certain."""
-        count = sum(symbols.size for symbols, _, _ in self._segments)
-        buffer = np.empty(12 * count, np.uint8)  # the longest code word: 16 bits, then 65 plain ones
+        # the longest code word of a symbol: 16 bits, then 65 plain ones
+        room = sum(symbols.size * (3 if tables is None else 12) for symbols, _, tables in self._segments)
+        buffer = np.empty(room, np.uint8)
         state, position = 0, buffer.size
         for symbols, rows, tables in reversed(self._segments):
-            state, position = self._encode(state, position, buffer, symbols, rows, tables)
+            if tables is None:
+                state, position = self._write(state, position, buffer, symbols, rows)
+            else:
+                state, position = self._encode(state, position, buffer, symbols, rows, tables)
         return state.to_bytes((state.bit_length() + 7) // 8, "big") + buffer[position:].tobytes()
 
 
@@ -79,7 +86,7 @@ class RansDecoder:
     def __init__(self, data: bytes, *, use_c: bool | None = None):
         self._data = np.frombuffer(data, np.uint8)
         self._state, self._position = 0, 0
-        _, self._decode = _functions(use_c)
+        *_, self._decode = _functions(use_c)
 
     def pull(self, rows: np.ndarray, tables: FrequencyTables) -> np.ndarray:
         """The next rows.size symbols (int32). Raises VcodecError when the bytes are damaged."""
@@ -90,6 +97,10 @@ class RansDecoder:
         except ValueError as error:
             raise VcodecError(DAMAGED) from error
         return symbols
+
+    def pull_decisions(self, read: Callable[[int, int, np.ndarray], tuple[int, int]]) -> None:
+        """Hands state, position and bytes to a reader of decisions, and takes the first two back."""
+        self._state, self._position = read(self._state, self._position, self._data)
 
     def finish(self) -> None:
         """Raises VcodecError unless all bytes were used and the state is back where the encoder began."""
@@ -102,10 +113,12 @@ def has_c_coder() -> bool:
     return _library() is not None
 
 
-def _functions(use_c: bool | None) -> tuple[Callable, Callable]:
+def _functions(use_c: bool | None) -> tuple[Callable, Callable, Callable]:
     if use_c is None:
         use_c = has_c_coder()
-    return (_encode_in_c, _decode_in_c) if use_c else (rans_python.encode, rans_python.decode)
+    if use_c:
+        return _encode_in_c, _write_in_c, _decode_in_c
+    return rans_python.encode, rans_python.write, rans_python.decode
 
 
 def _encode_in_c(
@@ -120,6 +133,17 @@ def _encode_in_c(
     _library().rans_encode(
         ctypes.byref(c_state), ctypes.byref(c_position), buffer.ctypes.data, symbols.ctypes.data, rows.ctypes.data,
         symbols.size, tables.cdf.ctypes.data, tables.row_start.ctypes.data, tables.minimum.ctypes.data,
+    )  # fmt: skip
+    return c_state.value, c_position.value
+
+
+def _write_in_c(
+    state: int, position: int, buffer: np.ndarray, bits: np.ndarray, probabilities: np.ndarray
+) -> tuple[int, int]:
+    c_state, c_position = ctypes.c_uint32(state), ctypes.c_int64(position)
+    _library().rans_write(
+        ctypes.byref(c_state), ctypes.byref(c_position), buffer.ctypes.data, probabilities.ctypes.data,
+        bits.ctypes.data, bits.size,
     )  # fmt: skip
     return c_state.value, c_position.value
 
@@ -146,6 +170,7 @@ def _library() -> Any:
     library.rans_encode.argtypes = [pointer] * 5 + [count] + [pointer] * 3
     library.rans_decode.argtypes = [pointer] * 3 + [count] + [pointer] * 2 + [count] + [pointer] * 3
     library.rans_encode.restype = None
+    library.rans_write.argtypes, library.rans_write.restype = [pointer] * 5 + [count], None
     return library
 
 

@@ -44,6 +44,20 @@ def encode(
     return state, position
 
 
+def write(
+    state: int, position: int, buffer: np.ndarray, bits: np.ndarray, probabilities: np.ndarray
+) -> tuple[int, int]:
+    """Codes bits, last one first, each with the probability of a one in 65536ths."""
+    for bit, one in zip(bits.tolist()[::-1], probabilities.tolist()[::-1], strict=True):
+        start, frequency = (0, one) if bit else (one, 65536 - one)
+        while state >= (LOWER >> 16 << 8) * frequency:
+            position -= 1
+            buffer[position] = state & 255
+            state >>= 8
+        state = (state // frequency << 16) + start + state % frequency
+    return state, position
+
+
 def decode(
     state: int, position: int, data: np.ndarray, rows: np.ndarray, tables: FrequencyTables
 ) -> tuple[np.ndarray, int, int]:

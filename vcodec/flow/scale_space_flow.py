@@ -44,7 +44,7 @@ class ScaleSpaceFlow(nn.Module):
         deviations = None
         if transform.shortcut:
             deviations = DEVIATION * dct_deviations(transform.latents, 2, transform.stride)
-        self.latent_codec = LatentCodec(transform.latents, config.entropy, levels, deviations)
+        self.latent_codec = LatentCodec(transform.latents, config.entropy, levels, deviations, stream="motion")
         self.synthesis = Synthesis(3, transform, levels, shortcut_channels=2)
 
     def code(self, coder: EntropyCoder, x: Tensor | None, reference: Tensor, quality: Tensor,

@@ -27,7 +27,7 @@ class ImageCodec(nn.Module):
         self.config, self.stride = config, transform.stride
         deviations = dct_deviations(latents, 3, transform.stride) if transform.shortcut else None
         self.analysis = Analysis(3, transform, config.levels)
-        self.latent_codec = LatentCodec(latents, config.entropy, config.levels, deviations)
+        self.latent_codec = LatentCodec(latents, config.entropy, config.levels, deviations, stream="iframe")
         self.router = None
         if transform.kind == "semantic":
             if not self.latent_codec.model.exact_latents:

@@ -18,7 +18,9 @@ COLOUR_VARIANCE = (1.0, 0.06, 0.02)
 def dct_analysis_weight(latents: int, channels: int, block: int) -> Tensor:
     """Weight (latents, channels, block, block) of the `latents` basis pictures with the largest expected variance.
 
-    With three channels the basis is taken over luma and two chroma planes, otherwise over each channel by itself.
+    With three channels the basis is taken over luma and two chroma planes, otherwise over each channel by itself. That
+    of chroma is the transform of 4:2:0 video, over samples that each stand for two by two pixels, and then what such
+    video does not have: the first block ** 2 * 3 / 2 latents hold all of a picture of 4:2:0.
     Its transpose is the inverse. More latents than basis pictures leave the rest zero.
     """
     basis, _ = _ordered_basis(channels, block)
@@ -38,13 +40,15 @@ def dct_deviations(latents: int, channels: int, block: int) -> Tensor:
 
 
 def _ordered_basis(channels: int, block: int) -> tuple[Tensor, Tensor]:
-    position, frequency = torch.arange(block), torch.arange(block)
-    cosines = torch.cos(math.pi / block * (position[None, :] + 0.5) * frequency[:, None]) * (2 / block) ** 0.5
-    cosines[0] /= 2**0.5
-    pictures = torch.einsum("ux,vy->uvxy", cosines, cosines).reshape(-1, block, block)
-    colours = COLOUR_BASIS.to(pictures.device) if channels == 3 else torch.eye(channels)
-    scales = torch.tensor(COLOUR_VARIANCE if channels == 3 else [1.0] * channels)
-    basis = torch.einsum("kc,pxy->kpcxy", colours, pictures).flatten(0, 1)
+    frequency = torch.arange(block)
+    pictures = _basis_pictures(_cosines(block))
+    if channels == 3:
+        colours, scales = COLOUR_BASIS.to(pictures.device), torch.tensor(COLOUR_VARIANCE)
+        planes = torch.stack([pictures, *[_basis_pictures(_paired_cosines(block))] * 2])
+    else:
+        colours, scales = torch.eye(channels), torch.ones(channels)
+        planes = pictures.expand(channels, -1, -1, -1)
+    basis = torch.einsum("kc,kpxy->kpcxy", colours, planes).flatten(0, 1)
     # the spectrum of natural pictures falls with the square of the frequency
     squared = (frequency[:, None] ** 2 + frequency[None, :] ** 2).float().reshape(-1)
     spectrum = 0.3 * block / (1.0 + squared) ** 1.2 / 16
@@ -57,3 +61,23 @@ def _ordered_basis(channels: int, block: int) -> tuple[Tensor, Tensor]:
         variance = (scales[:, None] * spectrum).reshape(-1)
     order = torch.argsort(variance, descending=True, stable=True)
     return basis[order], variance[order]
+
+
+def _basis_pictures(functions: Tensor) -> Tensor:
+    """All products (block ** 2, block, block) of two of the functions (block, block), down and across."""
+    block = len(functions)
+    return torch.einsum("ux,vy->uvxy", functions, functions).reshape(-1, block, block)
+
+
+def _cosines(block: int) -> Tensor:
+    """The orthonormal cosine transform, a function a row."""
+    position, frequency = torch.arange(block), torch.arange(block)
+    cosines = torch.cos(math.pi / block * (position[None, :] + 0.5) * frequency[:, None]) * (2 / block) ** 0.5
+    cosines[0] /= 2**0.5
+    return cosines
+
+
+def _paired_cosines(block: int) -> Tensor:
+    """Cosines of half the length over the sums of neighbours, then over their differences."""
+    half = _cosines(block // 2) / 2**0.5
+    return torch.cat([torch.stack([half, half], -1).flatten(1), torch.stack([half, -half], -1).flatten(1)])

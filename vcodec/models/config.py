@@ -13,13 +13,17 @@ from ..residual.config import ResidualConfig
 
 @dataclass(frozen=True)
 class VideoConfig:
-    """The three coded paths. levels: quality levels of a variable-rate model, 0 for a model of one rate."""
+    """The three coded paths. levels: quality levels of a variable-rate model, 0 for a model of one rate.
+
+    subsampled_references: whether references of 4:2:0 video are kept as such video shows them.
+    """
 
     iframe: ImageConfig = field(default_factory=ImageConfig)
     flow: FlowConfig = field(default_factory=FlowConfig)
     residual: ResidualConfig = field(default_factory=ResidualConfig)
     levels: int = 0
     fixed_quality: int = 32
+    subsampled_references: bool = False
 
 
 MAX_NUMBER, MAX_DEPTH, MAX_ENTRIES = 4096, 64, 16

@@ -12,6 +12,7 @@ from ..entropy.hyperprior import EntropyModel
 from ..entropy.latent_codec import Latents
 from ..flow import Motion, ScaleSpaceFlow
 from ..iframe import ImageCodec, ImageConfig
+from ..layers.chroma import subsampled
 from ..residual import ResidualCodec
 from .config import VideoConfig
 
@@ -38,6 +39,10 @@ class Reference(NamedTuple):
         """The reference after a frame that shows the same picture again, without motion and residual."""
         return Reference(self.picture)
 
+    def shown(self, chroma: str) -> "Reference":
+        """The reference as video of this chroma shows it ("420", "444", ...)."""
+        return Reference(shown(self.picture, chroma), self.motion, self.residual)
+
     def detached(self) -> "Reference":
         """The same values without gradient."""
         motion, residual = (latents and latents.detached() for latents in (self.motion, self.residual))
@@ -63,18 +68,18 @@ class ImageModel(nn.Module):
         """
         return self.iframe.code(coder, x, shape, quality)
 
-    def forward(
-        self, frames: Tensor, quality: Tensor, *, generators: Sequence[torch.Generator] | None = None
-    ) -> ModelOutput:
+    def forward(self, frames: Tensor, quality: Tensor, *, generators: Sequence[torch.Generator] | None = None,
+                chroma: str = "444") -> ModelOutput:  # fmt: skip
         """Codes frames (batch, T, 3, H, W), each by itself, and estimates the bits.
 
         In training mode quantisation is noise for the rate and straight through the encoder's choice for the picture;
-        in evaluation mode it is the encoder's choice for both. generators: one a sample, for the noise.
+        in evaluation mode it is the encoder's choice for both. generators: one a sample, for the noise. chroma: "420"
+        gives pictures as 4:2:0 video shows them.
         """
         pictures, bits = [], []
         for x in frames.unbind(1):
             coder = self._estimator(x, generators)
-            pictures.append(self.code_iframe(coder, x, (len(x), *x.shape[-2:]), quality))
+            pictures.append(shown(self.code_iframe(coder, x, (len(x), *x.shape[-2:]), quality), chroma))
             bits.append(coder.bits)
         return ModelOutput(torch.stack(pictures, 1), torch.stack(bits, 1), None)
 
@@ -152,7 +157,8 @@ class VideoModel(ImageModel):
         return Reference((motion.prediction + residual).clamp(0, 1), motion.latents, latents), motion
 
     def forward(self, frames: Tensor, quality: Tensor, *, generators: Sequence[torch.Generator] | None = None,
-                detach_reference: bool = False, motion_only: bool = False) -> ModelOutput:  # fmt: skip
+                chroma: str = "444", detach_reference: bool = False,
+                motion_only: bool = False) -> ModelOutput:  # fmt: skip
         """As ImageModel.forward, the first frame an I-frame and the others P-frames.
 
         quality: (batch,), or (batch, T) with one for each frame.
@@ -160,7 +166,7 @@ class VideoModel(ImageModel):
         frame before coded as an I-frame.
         """
         if motion_only:
-            return self._forward_motion(frames, quality, generators)
+            return self._forward_motion(frames, quality, generators, chroma)
         pictures: list[Tensor] = []
         bits: list[Tensor] = []
         flows: list[Tensor] = []
@@ -168,10 +174,11 @@ class VideoModel(ImageModel):
         for x, level in zip(frames.unbind(1), _of_frames(quality, frames), strict=True):
             coder = self._estimator(x, generators)
             if reference is None:
-                reference = Reference(self.code_iframe(coder, x, (len(x), *x.shape[-2:]), level))
+                reference = Reference(self.code_iframe(coder, x, (len(x), *x.shape[-2:]), level)).shown(chroma)
             else:
                 before = reference.detached() if detach_reference else reference
                 reference, motion = self.code_pframe(coder, x, before, level)
+                reference = reference.shown(chroma)
                 flows.append(motion.flow)
             pictures.append(reference.picture)
             bits.append(coder.bits)
@@ -179,21 +186,21 @@ class VideoModel(ImageModel):
         return ModelOutput(torch.stack(pictures, 1), torch.stack(bits, 1), flow)
 
     def _forward_motion(
-        self, frames: Tensor, quality: Tensor, generators: Sequence[torch.Generator] | None
+        self, frames: Tensor, quality: Tensor, generators: Sequence[torch.Generator] | None, chroma: str
     ) -> ModelOutput:
         intra, intra_bits = [], []
         qualities = _of_frames(quality, frames)
         with torch.no_grad():
             for x in frames[:, :-1].unbind(1):
                 coder = self._estimator(x, generators)
-                intra.append(self.code_iframe(coder, x, (len(x), *x.shape[-2:]), qualities[0]))
+                intra.append(shown(self.code_iframe(coder, x, (len(x), *x.shape[-2:]), qualities[0]), chroma))
                 intra_bits.append(coder.bits)
         pictures, bits, flows, latents = [intra[0]], [intra_bits[0]], [], None
         for x, past, level in zip(frames[:, 1:].unbind(1), intra, qualities[1:], strict=True):
             coder = self._estimator(x, generators)
             motion = self.flow.code(coder, x, past, level, latents)
             latents = motion.latents
-            pictures.append(motion.prediction)
+            pictures.append(shown(motion.prediction, chroma))
             bits.append(coder.bits)
             flows.append(motion.flow)
         return ModelOutput(torch.stack(pictures, 1), torch.stack(bits, 1), torch.stack(flows, 1))
@@ -205,6 +212,11 @@ class VideoModel(ImageModel):
     def motion_parameters(self) -> list[nn.Parameter]:
         """The parameters of the motion path."""
         return list(self.flow.parameters())
+
+
+def shown(picture: Tensor, chroma: str) -> Tensor:
+    """The picture as video of this chroma shows it: the nearest one of 4:2:0, or itself."""
+    return subsampled(picture) if chroma == "420" else picture
 
 
 def _of_frames(quality: Tensor, frames: Tensor) -> tuple[Tensor, ...]:

@@ -62,11 +62,11 @@ def _small_hyper(width: int, latents: int) -> TransformConfig:
 
 def _small_image(kind: str) -> ImageConfig:
     transform = TransformConfig(
-        kind=kind, widths=(64, 128, 192, 320), strides=(4, 2, 2, 1), kernels=(3, 1, 1, 1), depths=(1, 2, 3),
+        kind=kind, widths=(64, 128, 192, 384), strides=(4, 2, 2, 1), kernels=(3, 1, 1, 1), depths=(1, 2, 3),
         sampling="shuffle", shortcut=True, d_state=1, expand=1.0, mlp_ratio=2.0,
     )  # fmt: skip
     entropy = EntropyConfig(
-        model="checkerboard", hyper=_small_hyper(80, 64), width=96, distribution="laplace"
+        model="checkerboard", hyper=_small_hyper(80, 64), width=96, distribution="laplace", adaptive=True
     )  # fmt: skip
     return ImageConfig(transform, entropy, levels=LEVELS)
 
@@ -77,7 +77,7 @@ def _small_video(kind: str) -> VideoConfig:
         sampling="shuffle", shortcut=True, d_state=1, expand=1.0, window=4, mlp_ratio=2.0,
     )  # fmt: skip
     residual = TransformConfig(
-        kind=kind, widths=(48, 96, 128, 256), strides=(4, 2, 2, 1), kernels=(3, 1, 1, 1), depths=(0, 2, 2),
+        kind=kind, widths=(48, 96, 128, 384), strides=(4, 2, 2, 1), kernels=(3, 1, 1, 1), depths=(0, 2, 2),
         sampling="shuffle", shortcut=True, d_state=1, expand=1.0, mlp_ratio=2.0,
     )  # fmt: skip
     return VideoConfig(
@@ -86,7 +86,7 @@ def _small_video(kind: str) -> VideoConfig:
             flow,
             EntropyConfig(
                 model="checkerboard", hyper=_small_hyper(64, 48), width=64, context_width=40, temporal=True,
-                linear=True, distribution="laplace", step=2.0, span=6.0,
+                linear=True, distribution="laplace", adaptive=True, step=2.0, span=6.0,
             ),
             planes=2,
             sigma=0.0,
@@ -98,11 +98,12 @@ def _small_video(kind: str) -> VideoConfig:
             residual,
             EntropyConfig(
                 model="checkerboard", hyper=_small_hyper(56, 64), width=80, context_width=40, temporal=True,
-                distribution="laplace",
+                distribution="laplace", adaptive=True,
             ),
             conditional=True,
         ),
         levels=LEVELS,
+        subsampled_references=True,
     )  # fmt: skip
 
 

@@ -29,12 +29,12 @@ class ResidualCodec(nn.Module):
             fine, middle, coarse = config.condition_widths
             self.condition: nn.Module | None = _PredictionFeatures(config.condition_widths)
             self.analysis = Analysis(6, transform, levels)
-            self.latent_codec = LatentCodec(transform.latents, config.entropy, levels, deviations, coarse)
+            self.latent_codec = LatentCodec(transform.latents, config.entropy, levels, deviations, coarse, "residual")
             self.synthesis = Synthesis(3, transform, levels, conditions=(coarse, middle, fine))
         else:
             self.condition = None
             self.analysis = Analysis(3, transform, levels)
-            self.latent_codec = LatentCodec(transform.latents, config.entropy, levels, deviations)
+            self.latent_codec = LatentCodec(transform.latents, config.entropy, levels, deviations, stream="residual")
             self.synthesis = Synthesis(3, transform, levels, latent_channels=transform.latents + motion_latents)
 
     def code(self, coder: EntropyCoder, x: Tensor | None, motion: Motion, quality: Tensor,

@@ -16,6 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from ..errors import VcodecError
+from ..layers.chroma import subsampled
 from ..layers.rate import cascaded, lambda_of_quality
 from ..models import save_model
 from .checkpoint import load_checkpoint, save_checkpoint
@@ -198,9 +199,12 @@ class Trainer:
         stage: Stage,
     ) -> RateDistortion:
         bf16 = self.config.precision == "bf16"
-        options = {"detach_reference": True} if stage.detach_reference else {}
+        options: dict[str, Any] = {"detach_reference": True} if stage.detach_reference else {}
         if stage.train == "motion":
             options = {"motion_only": True}
+        if stage.chroma == "420":
+            frames = subsampled(frames.flatten(0, 1)).view_as(frames)
+            options["chroma"] = "420"
         if stage.cascade:
             quality = cascaded(quality, frames.shape[1])
         with torch.autocast(frames.device.type, torch.bfloat16, enabled=bf16):

@@ -4,6 +4,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from ..entropy.checkerboard import CheckerboardHyperprior
 from ..layers.transform import Analysis, Synthesis
 from .muon import Muon
 from .soap import SOAP
@@ -51,8 +52,15 @@ def set_learning_rate(optimizer: Optimizer, learning_rate: float) -> None:
 
 
 def kernels_of(model: nn.Module) -> list[nn.Parameter]:
-    """The weights of linear layers and dense convolutions with at least 16 channels on either side, shortcuts apart."""
+    """The weights of linear layers and dense convolutions with at least 16 channels on either side.
+
+    Shortcuts are left out, and linear maps of the latents before: these stay near the diagonal, where orthogonal
+    updates of all entries are noise.
+    """
     shortcuts = {id(parameter) for parameter in shortcuts_of(model)}
+    for module in model.modules():
+        if isinstance(module, CheckerboardHyperprior) and module.linear_past is not None:
+            shortcuts.add(id(module.linear_past.weight))
     weights = (module.weight for module in model.modules() if isinstance(module, KERNEL_MODULES))
     return [w for w in weights if isinstance(w, nn.Parameter) and min(w.shape[:2]) >= 16 and id(w) not in shortcuts]
 

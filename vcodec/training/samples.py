@@ -80,6 +80,8 @@ class StageSamples(Dataset[tuple[Tensor, float, int]]):
             frames = frames.flip(2)
         if self.stage.vertical_flip and random.random() < 0.5:
             frames = frames.flip(1)
+        if self.stage.grain and random.random() < 1 / 3:
+            frames = add_grain(random, frames, random.uniform(0, self.stage.grain))
         quality = random.uniform(*self.stage.quality)
         if self.stage.lmbda is not None:
             quality = quality_of_lambda(self.stage.lmbda)
@@ -128,12 +130,18 @@ def still_motion(random: np.random.Generator, still: StoredClip, stage: Stage) -
     return torch.cat(frames).clamp(0, 255).round().to(torch.uint8).permute(0, 2, 3, 1)
 
 
+def add_grain(random: np.random.Generator, frames: Tensor, deviation: float) -> Tensor:
+    """uint8 (T, H, W, 3) with noise of its own in every frame, as sensors and film have it, in grey."""
+    noise = random.standard_normal((*frames.shape[:3], 1), dtype=np.float32) * np.float32(deviation)
+    return (frames + torch.from_numpy(noise)).round().clamp(0, 255).to(torch.uint8)
+
+
 def resize(frames: Tensor, size: tuple[int, int]) -> Tensor:
     """uint8 (T, H, W, 3) to `size`, antialiased."""
     if frames.shape[1:3] == size:
         return frames
     planes = frames.permute(0, 3, 1, 2).float()
-    planes = F.interpolate(planes, size, mode="bilinear", antialias=True, align_corners=False)
+    planes = F.interpolate(planes, size, mode="bicubic", antialias=True, align_corners=False)
     return planes.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
 
 

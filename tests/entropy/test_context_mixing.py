@@ -1,0 +1,166 @@
+"""Adaptive context mixing: exact bytes, the same from C and from Python, learning, and no surprise from damage."""
+
+import contextlib
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vcodec.entropy.coders import SymbolDecoder, SymbolEncoder
+from vcodec.entropy.context_mixing import ContextMixer, Statistics, SymbolMap
+from vcodec.entropy.factorized import FactorizedPrior
+from vcodec.entropy.gaussian import gaussian_tables
+from vcodec.entropy.laplace import laplace_tables
+from vcodec.entropy.rans import RansDecoder, RansEncoder
+from vcodec.errors import VcodecError
+
+INT32 = np.iinfo(np.int32)
+
+
+def symbol_map(seed: int, shape: tuple[int, int, int], wild: float = 0.02) -> SymbolMap:
+    """Symbols (H, W, C) that fit their rows, but for some that could be anything."""
+    random = np.random.default_rng(seed)
+    rows = random.integers(0, 64, shape).astype(np.int32)
+    symbols = np.round(random.laplace(0, np.exp(-2.2 + 0.123 * rows) / 1.4)).astype(np.int64)
+    strange = random.random(shape) < wild
+    symbols[strange] = random.integers(INT32.min, INT32.max, int(strange.sum()), endpoint=True)
+    coded = (random.random(shape) < 0.8).astype(np.uint8)
+    return SymbolMap(coded, rows, rows.astype(np.uint8), symbols.astype(np.int32))
+
+
+def in_two_passes(whole: SymbolMap) -> list[SymbolMap]:
+    first = (np.indices(whole.rows.shape).sum(0) % 2).astype(np.uint8)
+    return [SymbolMap(whole.coded & part, whole.rows, whole.levels, whole.symbols) for part in (first, 1 - first)]
+
+
+def encode(mixer: ContextMixer, whole: SymbolMap, use_c: bool, tables=laplace_tables) -> bytes:
+    rans = RansEncoder(use_c=use_c)
+    mixer.begin(whole.rows.shape)
+    for part in in_two_passes(whole):
+        mixer.encode(part, rans, tables())
+    return rans.finish()
+
+
+def decode(mixer: ContextMixer, data: bytes, whole: SymbolMap, use_c: bool, tables=laplace_tables) -> np.ndarray:
+    rans = RansDecoder(data, use_c=use_c)
+    mixer.begin(whole.rows.shape)
+    for part in in_two_passes(whole):
+        read = mixer.decode(SymbolMap(part.coded, part.rows, part.levels), rans, tables())
+    rans.finish()
+    return read
+
+
+@pytest.mark.parametrize("use_c", [True, False])
+def test_the_bytes_never_change(use_c):
+    mixer = ContextMixer(use_c=use_c)
+    frames = [encode(mixer, symbol_map(seed, (3, 2, 4), wild=0.05), use_c).hex() for seed in (1, 2, 3)]
+    assert frames == [
+        "2defd3f782d34dde8b320d101f567cd5c8ae",
+        "0624fe7a89dc00113decc76251d3e8d349e263e03e71",
+        "045a0f2126b88550acfb64",
+    ]
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.lists(st.integers(0, 1000), min_size=1, max_size=3),
+    st.tuples(st.integers(1, 4), st.integers(1, 4), st.integers(1, 5)),
+    st.sampled_from([laplace_tables, gaussian_tables]),
+)
+def test_c_and_python_write_the_same_bytes_and_read_them_back(seeds, shape, tables):
+    writers = [ContextMixer(use_c=use_c) for use_c in (True, False)]
+    readers = [ContextMixer(use_c=use_c) for use_c in (True, False)]
+    for seed in seeds:
+        whole = symbol_map(seed, shape)
+        data, same = (encode(w, whole, use_c, tables) for w, use_c in zip(writers, (True, False), strict=True))
+        assert data == same
+        for reader, use_c in zip(readers, (True, False), strict=True):
+            read = decode(reader, data, whole, use_c, tables)
+            assert np.array_equal(read, np.where(whole.coded, whole.symbols, 0))
+
+
+def test_a_map_of_another_size_follows_in_the_same_stream():
+    writer, reader = ContextMixer(), ContextMixer()
+    for seed, shape in enumerate([(2, 3, 4), (5, 1, 4), (2, 3, 4), (1, 1, 1)]):
+        whole = symbol_map(seed, shape)
+        read = decode(reader, encode(writer, whole, True), whole, True)
+        assert np.array_equal(read, np.where(whole.coded, whole.symbols, 0))
+
+
+def test_what_comes_again_takes_fewer_bytes():
+    mixer = ContextMixer()
+    shape = (12, 12, 16)
+    rows = np.full(shape, 20, np.int32)
+    symbols = np.zeros(shape, np.int32)
+    symbols[:, :, 3] = 2  # one channel is busy, which the rows don't tell
+    whole = SymbolMap(np.ones(shape, np.uint8), rows, rows.astype(np.uint8), symbols)
+    sizes = [len(encode(mixer, whole, True)) for _ in range(4)]
+    fixed = RansEncoder()
+    fixed.push(symbols, rows, laplace_tables())
+    assert sizes[0] < len(fixed.finish()) / 2
+    assert sizes[3] < sizes[0]
+
+
+def test_a_copy_learns_for_itself():
+    mixer = ContextMixer()
+    first, second = symbol_map(1, (4, 4, 4)), symbol_map(2, (4, 4, 4))
+    encode(mixer, first, True)
+    tried = mixer.copy()
+    once = encode(tried, second, True)
+    assert encode(mixer, second, True) == once
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.binary(max_size=60), st.integers(0, 1000))
+def test_any_bytes_are_read_alike_or_refused(data, seed):
+    whole = symbol_map(seed, (3, 3, 3))
+    results = []
+    for use_c in (True, False):
+        try:
+            results.append(decode(ContextMixer(use_c=use_c), data, whole, use_c).tolist())
+        except VcodecError:
+            results.append(None)
+    assert results[0] == results[1]
+
+
+def test_damage_never_crashes():
+    whole = symbol_map(5, (6, 6, 6))
+    data = encode(ContextMixer(), whole, True)
+    for position in range(len(data)):
+        damaged = bytearray(data)
+        damaged[position] ^= 0x55
+        with contextlib.suppress(VcodecError):
+            decode(ContextMixer(), bytes(damaged), whole, True)
+
+
+def test_coders_carry_what_a_frame_taught_to_the_next():
+    torch.manual_seed(3)
+    shape = (1, 6, 5, 4)
+    prior = FactorizedPrior(6)
+    prior.update()
+    bank = torch.tensor([0])
+    means = torch.zeros(shape, dtype=torch.float64)
+    log_scales = torch.full(shape, 0.5, dtype=torch.float64)
+    mask = torch.rand(1, *shape[1:]) < 0.5
+    written, read = Statistics(), Statistics()
+    sizes = []
+    for _ in range(3):
+        z, y = torch.full(shape, 3.0), torch.full(shape, 2.0)
+        encoder = SymbolEncoder(statistics=written)
+        encoder.begin("here")
+        expected = [encoder.code_factorized(prior, z, shape, bank)]
+        for part in (mask, ~mask):
+            expected += encoder.code_latents(y, means, log_scales, part)
+        payload, written = encoder.finish(), encoder.statistics
+        decoder = SymbolDecoder(payload, read)
+        decoder.begin("here")
+        found = [decoder.code_factorized(prior, None, shape, bank)]
+        for part in (mask, ~mask):
+            found += decoder.code_latents(None, means, log_scales, part)
+        decoder.finish()
+        read = decoder.statistics
+        assert all(torch.equal(a, b) for a, b in zip(expected, found, strict=True))
+        sizes.append(len(payload))
+    assert sizes[2] < sizes[0]

@@ -1,0 +1,197 @@
+"""Adaptive context mixing: symbols under the probabilities of their table rows, mended by what was coded before.
+
+Networks predict the spread of each symbol. How it turns out, around a place, in a channel, in this video, is learnt
+while coding, by encoder and decoder alike. The work is done in C (`context_mixing.c`); where that could not be built
+its Python twin (`context_mixing_python.py`) does the same, slowly.
+"""
+
+from __future__ import annotations
+
+import copy
+import ctypes
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from ..errors import VcodecError
+from ..native import c_library
+from . import context_mixing_python
+from .rans import DAMAGED, FrequencyTables, RansDecoder, RansEncoder
+
+LEVELS = 64  # of what contexts know of a row
+LARGEST_DECIDED = 15
+LONGEST_ESCAPE = 80  # decisions
+
+
+class Statistics:
+    """What coding the frames of a group of pictures has taught, for each stream of symbols ("residual/y", ...).
+
+    Starts empty with every I-frame. A coder works on a copy, so a frame that was tried and dropped leaves no trace.
+    """
+
+    def __init__(self) -> None:
+        self._mixers: dict[str, ContextMixer] = {}
+
+    def copy(self) -> Statistics:
+        other = Statistics()
+        other._mixers = {name: mixer.copy() for name, mixer in self._mixers.items()}
+        return other
+
+    def mixer(self, stream: str) -> ContextMixer:
+        """The mixer of a stream, new where it was never used."""
+        return self._mixers.setdefault(stream, ContextMixer())
+
+
+@dataclass(frozen=True)
+class SymbolMap:
+    """Symbols to code of one map of latents: arrays (H, W, C), the channels of a place lying together.
+
+    coded: bool, which symbols are coded now; rows: int32, the table row of each; levels: uint8 under 64, what the
+    contexts know of a row, symbols: int32, for an encoder.
+    """
+
+    coded: np.ndarray
+    rows: np.ndarray
+    levels: np.ndarray
+    symbols: np.ndarray | None = None
+
+    @classmethod
+    def of_planes(cls, coded: np.ndarray, rows: np.ndarray, levels: np.ndarray,
+                  symbols: np.ndarray | None = None) -> SymbolMap:  # fmt: skip
+        """From arrays (C, H, W)."""
+        return cls(
+            _placed(coded, np.uint8), _placed(rows, np.int32), _placed(levels, np.uint8),
+            None if symbols is None else _placed(symbols, np.int32),
+        )  # fmt: skip
+
+
+class ContextMixer:
+    """The adaptive model of one stream of symbols. Frames begin with `begin`; a frame's map may be coded in parts."""
+
+    def __init__(self, *, use_c: bool | None = None):
+        self._c = _library() is not None if use_c is None else use_c
+        self._state: Any = _new_c_state() if self._c else context_mixing_python.Statistics()
+        self._previous: np.ndarray | None = None
+        self._current = np.zeros((0, 0, 0), np.int32)
+
+    def copy(self) -> ContextMixer:
+        other = copy.copy(self)
+        other._state = self._state.copy()
+        other._current = self._current.copy()
+        return other
+
+    def begin(self, shape: tuple[int, ...]) -> None:
+        """A new frame, of a map (H, W, C): what was coded last becomes the frame before."""
+        self._previous = self._current if self._current.shape == shape else None
+        self._current = np.zeros(shape, np.int32)
+
+    def encode(self, part: SymbolMap, rans: RansEncoder, tables: FrequencyTables) -> None:
+        """Codes the part's symbols."""
+        assert part.symbols is not None, "an encoder is given the symbols"
+        encode = _encode_in_c if self._c else _encode_in_python
+        rans.push_decisions(*encode(self._state, part, self._current, self._previous, tables))
+
+    def decode(self, part: SymbolMap, rans: RansDecoder, tables: FrequencyTables) -> np.ndarray:
+        """The whole map (H, W, C) as known by now, the part's symbols included. Raises VcodecError on damaged bytes."""
+        decode = _decode_in_c if self._c else _decode_in_python
+        try:
+            rans.pull_decisions(
+                lambda state, position, data: decode(
+                    self._state, state, position, data, part, self._current, self._previous, tables
+                )
+            )
+        except ValueError as error:
+            raise VcodecError(DAMAGED) from error
+        return self._current
+
+
+def most_decisions(part: SymbolMap) -> int:
+    """How many decisions an encoder can need for a part."""
+    assert part.symbols is not None
+    sizes = np.abs(part.symbols[part.coded.astype(bool)].astype(np.int64))
+    return int(
+        sizes.size + (LARGEST_DECIDED + 1) * np.count_nonzero(sizes)
+        + LONGEST_ESCAPE * np.count_nonzero(sizes >= LARGEST_DECIDED)
+    )  # fmt: skip
+
+
+def _encode_in_c(
+    state: np.ndarray, part: SymbolMap, current: np.ndarray, previous: np.ndarray | None, tables: FrequencyTables
+) -> tuple[np.ndarray, np.ndarray]:
+    room = most_decisions(part)
+    probabilities, bits = np.empty(room, np.uint16), np.empty(room, np.uint8)
+    count = _library().mixing_encode(
+        state.ctypes.data, probabilities.ctypes.data, bits.ctypes.data, part.symbols.ctypes.data,  # type: ignore
+        *_arguments(part, current, previous, tables),
+    )  # fmt: skip
+    if count < 0:
+        raise MemoryError("no memory for the counts of a map")
+    return probabilities[:count], bits[:count]
+
+
+def _decode_in_c(
+    statistics: np.ndarray, state: int, position: int, data: np.ndarray, part: SymbolMap, current: np.ndarray,
+    previous: np.ndarray | None, tables: FrequencyTables,
+) -> tuple[int, int]:  # fmt: skip
+    c_state, c_position = ctypes.c_uint32(state), ctypes.c_int64(position)
+    if _library().mixing_decode(
+        statistics.ctypes.data, ctypes.byref(c_state), ctypes.byref(c_position), data.ctypes.data, data.size,
+        *_arguments(part, current, previous, tables),
+    ):  # fmt: skip
+        raise ValueError("a code word that no encoder writes")
+    return c_state.value, c_position.value
+
+
+def _encode_in_python(
+    state: context_mixing_python.Statistics, part: SymbolMap, current: np.ndarray, previous: np.ndarray | None,
+    tables: FrequencyTables,
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    writer = context_mixing_python.Writer()
+    context_mixing_python.code_map(state, writer, part, current, previous, tables)
+    return np.array(writer.probabilities, np.uint16), np.array(writer.bits, np.uint8)
+
+
+def _decode_in_python(
+    statistics: context_mixing_python.Statistics, state: int, position: int, data: np.ndarray, part: SymbolMap,
+    current: np.ndarray, previous: np.ndarray | None, tables: FrequencyTables,
+) -> tuple[int, int]:  # fmt: skip
+    reader = context_mixing_python.Reader(state, position, data)
+    context_mixing_python.code_map(statistics, reader, part, current, previous, tables)
+    return reader.state, reader.position
+
+
+def _arguments(
+    part: SymbolMap, current: np.ndarray, previous: np.ndarray | None, tables: FrequencyTables
+) -> Iterator[int | None]:
+    height, width, channels = part.rows.shape
+    yield current.ctypes.data
+    yield None if previous is None else previous.ctypes.data
+    yield from (part.rows.ctypes.data, part.levels.ctypes.data, part.coded.ctypes.data, channels, height, width)
+    yield from (tables.cdf.ctypes.data, tables.row_start.ctypes.data, tables.minimum.ctypes.data)
+
+
+def _placed(planes: np.ndarray, kind: type) -> np.ndarray:
+    return np.ascontiguousarray(planes.transpose(1, 2, 0), kind)
+
+
+def _new_c_state() -> np.ndarray:
+    state = np.empty(_library().mixing_size(), np.uint8)
+    _library().mixing_start(state.ctypes.data)
+    return state
+
+
+@cache
+def _library() -> Any:
+    library = c_library("vcodec.entropy._rans")
+    if library is None:
+        return None
+    pointer, count = ctypes.c_void_p, ctypes.c_int64
+    shared: list[Any] = [*[pointer] * 5, *[count] * 3, *[pointer] * 3]
+    library.mixing_size.restype = count
+    library.mixing_start.argtypes, library.mixing_start.restype = [pointer], None
+    library.mixing_encode.argtypes, library.mixing_encode.restype = [*[pointer] * 4, *shared], count
+    library.mixing_decode.argtypes = [*[pointer] * 4, count, *shared]
+    return library

@@ -1,0 +1,249 @@
+"""The Python twin of context_mixing.c: the same decisions, for machines without a compiler and as the tests' reference.
+
+See there for what is mixed. Right shifts of negative numbers round down, in C as here.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from .rans_python import LOWER, PLAIN
+
+if TYPE_CHECKING:
+    from .context_mixing import SymbolMap
+    from .rans import FrequencyTables
+
+ZERO, SIGN, MORE = range(3)
+CONTEXTS, ENTRIES = 7, 4096
+CERTAIN, LEARNING_RATE, HEAVIEST, LARGEST = 255, 16, 1 << 22, 15
+FIRST_WEIGHT, FIRST_ROW_WEIGHT = 16000, 10000
+SIGMOID = (
+    22, 36, 60, 98, 162, 267, 439, 720, 1179, 1921, 3108, 4971, 7812, 11955, 17625, 24743, 32768, 40793, 47911, 53581,
+    57724, 60565, 62428, 63615, 64357, 64816, 65097, 65269, 65374, 65438, 65476, 65500, 65514,
+)  # fmt: skip
+
+
+class Statistics:
+    """Probabilities [probability, visits] by (kind, context's number, its value), and weights by kind."""
+
+    def __init__(self) -> None:
+        self.entries: dict[tuple[int, int, int], list[int]] = {}
+        self.weights = [[*[FIRST_WEIGHT] * CONTEXTS, FIRST_ROW_WEIGHT, 0] for _ in range(3)]
+
+    def copy(self) -> Statistics:
+        other = Statistics()
+        other.entries = {key: list(entry) for key, entry in self.entries.items()}
+        other.weights = [list(weights) for weights in self.weights]
+        return other
+
+
+class Channel(Protocol):
+    """Where decisions go to or come from; probability: of a one, in 65536ths."""
+
+    def decide(self, probability: int, bit: int) -> int: ...
+
+
+class Writer:
+    """Collects decisions."""
+
+    def __init__(self) -> None:
+        self.probabilities: list[int] = []
+        self.bits: list[int] = []
+
+    def decide(self, probability: int, bit: int) -> int:
+        self.probabilities.append(probability)
+        self.bits.append(bit)
+        return bit
+
+
+class Reader:
+    """Reads decisions from the bytes of the rANS coder."""
+
+    def __init__(self, state: int, position: int, data: np.ndarray):
+        self.state, self.position, self._data = state, position, data
+        self._renew()
+
+    def decide(self, probability: int, bit: int) -> int:
+        bit = int((self.state & 0xFFFF) < probability)
+        start, frequency = (0, probability) if bit else (probability, 65536 - probability)
+        self.state = frequency * (self.state >> 16) + (self.state & 0xFFFF) - start
+        self._renew()
+        return bit
+
+    def _renew(self) -> None:
+        while self.state < LOWER and self.position < self._data.size:
+            self.state = self.state << 8 | int(self._data[self.position])
+            self.position += 1
+
+
+def code_map(statistics: Statistics, channel: Channel, part: SymbolMap, current: np.ndarray,
+             previous: np.ndarray | None, tables: FrequencyTables) -> None:  # fmt: skip
+    """Codes the part's symbols place by place, filling `current`. Raises ValueError for one no encoder writes."""
+    counts = np.count_nonzero(current, axis=2)
+    for y, x, c in np.argwhere(part.coded).tolist():
+        symbol = 0 if part.symbols is None else int(part.symbols[y, x, c])
+        around = _Surroundings(current, previous, counts, y, x, c)
+        row = _Row(tables, int(part.rows[y, x, c]))
+        symbol = _code_symbol(statistics, channel, around, row, c, int(part.levels[y, x, c]), symbol)
+        if not -(2**31) <= symbol < 2**31:
+            raise ValueError("a code word that no encoder writes")
+        current[y, x, c] = symbol
+        counts[y, x] += symbol != 0
+
+
+class _Surroundings:
+    """The symbols around that are known."""
+
+    def __init__(self, current: np.ndarray, previous: np.ndarray | None, counts: np.ndarray, y: int, x: int, c: int):
+        height, width = counts.shape
+
+        def at(values: np.ndarray | None, down: int, right: int) -> int:
+            inside = 0 <= y + down < height and 0 <= x + right < width
+            return int(values[y + down, x + right, c]) if values is not None and inside else 0
+
+        above, below, left, right = (at(current, *step) for step in ((-1, 0), (1, 0), (0, -1), (0, 1)))
+        self.vertical, self.horizontal = _sign(above) + _sign(below), _sign(left) + _sign(right)
+        self.beside = _size(above) + _size(below) + _size(left) + _size(right)
+        self.across = sum(_size(at(current, down, right)) for down in (-1, 1) for right in (-1, 1))
+        self.before = at(previous, 0, 0)
+        self.before_around = sum(_size(at(previous, *step)) for step in ((-1, 0), (1, 0), (0, -1), (0, 1)))
+        self.lower = [int(current[y, x, c - k]) if c >= k else 0 for k in (1, 2, 3, 4)]
+        self.here = int(counts[y, x])
+        self.near = sum(
+            int(counts[y + down, x + right])
+            for down, right in ((-1, 0), (1, 0), (0, -1), (0, 1))
+            if 0 <= y + down < height and 0 <= x + right < width
+        )
+
+
+class _Row:
+    """One row of the frequency tables."""
+
+    def __init__(self, tables: FrequencyTables, row: int):
+        self._cdf = tables.cdf[tables.row_start[row] : tables.row_start[row + 1]]
+        self._inside = len(self._cdf) - 2
+        self._zero = -int(tables.minimum[row])
+        self.outside = 65536 - int(self._cdf[self._inside])
+
+    def beyond(self, negative: int, k: int) -> int:
+        """The frequency of symbols beyond k on one side, that of "outside" included."""
+        edge = min(max(self._zero - k if negative else self._zero + k + 1, 0), self._inside)
+        cumulative = int(self._cdf[edge])
+        return (cumulative if negative else int(self._cdf[self._inside]) - cumulative) + self.outside
+
+
+def _code_symbol(statistics: Statistics, channel: Channel, around: _Surroundings, row: _Row, c: int, level: int,
+                 symbol: int) -> int:  # fmt: skip
+    beside, across, before = min(around.beside, 3), min(around.across, 3), _size(around.before)
+    before_around, here, near = min(around.before_around, 3), _rough(around.here), _rough(around.near)
+    lower = [_size(s) for s in around.lower]
+    half, lowers = level >> 1, _rough(sum(lower))
+
+    negatives, positives = row.beyond(1, 0), row.beyond(0, 0)
+    contexts = [
+        (level * 4 + beside) * 4 + across,
+        c * 4 + beside,
+        (level * 4 + before) * 4 + before_around,
+        (here * 8 + near) * 32 + half,
+        ((lower[0] * 4 + lower[1]) * 4 + lower[2]) * 32 + half,
+        c * 8 + here,
+        ((near * 4 + beside) * 4 + before) * 8 + lowers,
+    ]
+    share = _share(negatives + positives, 65536 + row.outside)
+    if not _decide(statistics, channel, ZERO, contexts, share, int(symbol != 0)):
+        return 0
+
+    both = around.vertical + around.horizontal
+    contexts = [
+        c,
+        (both + 4) * 3 + _sign(around.before) + 1,
+        c * 9 + both + 4,
+        c * 3 + _sign(around.before) + 1,
+        ((around.horizontal + 2) * 5 + around.vertical + 2) * 3 + _sign(around.lower[0]) + 1,
+        c * 3 + _sign(around.lower[0]) + 1,
+    ]
+    share = _share(negatives, negatives + positives)
+    negative = _decide(statistics, channel, SIGN, contexts, share, int(symbol < 0))
+
+    size = abs(symbol)
+    for k in range(1, LARGEST):
+        step = min(k, 3)
+        contexts = [
+            c * 4 + step,
+            (level * 4 + beside) * 4 + step,
+            (level * 4 + before) * 4 + step,
+            (here * 8 + _rough(around.beside + around.across)) * 4 + step,
+            ((lower[0] * 4 + lower[1]) * 4 + beside) * 4 + step,
+        ]
+        share = _share(row.beyond(negative, k), row.beyond(negative, k - 1))
+        if not _decide(statistics, channel, MORE, contexts, share, int(size > k)):
+            return -k if negative else k
+    size = _plain_number(channel, size - LARGEST + 1) + LARGEST - 1
+    return -size if negative else size
+
+
+def _plain_number(channel: Channel, number: int) -> int:
+    """A number of at least 1 as an Elias gamma code of plain bits."""
+    length, longer = max(number.bit_length() - 1, 0), 0
+    while channel.decide(PLAIN, int(longer < length)) and longer < 33:
+        longer += 1
+    coded = 1
+    for bit in reversed(range(longer)):
+        coded = coded << 1 | channel.decide(PLAIN, number >> bit & 1)
+    return coded
+
+
+def _decide(statistics: Statistics, channel: Channel, kind: int, contexts: list[int], row: int, bit: int) -> int:
+    entries = [statistics.entries.setdefault((kind, i, c % ENTRIES), [row, 0]) for i, c in enumerate(contexts)]
+    weights = statistics.weights[kind]
+    used = [*range(len(contexts)), CONTEXTS, CONTEXTS + 1]
+    inputs = [*(_logits()[entry[0] >> 4] for entry in entries), _logits()[row >> 4], 64]
+    logit = sum(weights[i] * value for i, value in zip(used, inputs, strict=True)) >> 16
+    probability = _probability(max(-2047, min(2047, logit)))
+    bit = channel.decide(probability, bit)
+
+    error = (bit << 16) - probability
+    for i, value in zip(used, inputs, strict=True):
+        moved = weights[i] + (value * error + (1 << LEARNING_RATE - 1) >> LEARNING_RATE)
+        weights[i] = max(-HEAVIEST, min(HEAVIEST, moved))
+    for entry in entries:
+        moved = entry[0] + (((65535 if bit else 0) - entry[0]) * (131072 // (2 * entry[1] + 3)) >> 16)
+        entry[0] = max(16, min(65519, moved))
+        entry[1] = min(entry[1] + 1, CERTAIN)
+    return bit
+
+
+def _probability(logit: int) -> int:
+    position = logit + 2048
+    lower, upper = SIGMOID[position >> 7], SIGMOID[(position >> 7) + 1]
+    return lower + ((upper - lower) * (position & 127) >> 7)
+
+
+@cache
+def _logits() -> list[int]:
+    """The logits of the probabilities of 12 bits: the inverse of `_probability`."""
+    logits, logit = [], -2047
+    for p in range(4096):
+        while logit < 2047 and _probability(logit) < 16 * p + 8:
+            logit += 1
+        logits.append(logit)
+    return logits
+
+
+def _share(part: int, whole: int) -> int:
+    return max(32, min(65504, (part << 16) // whole)) if whole else 32768
+
+
+def _size(symbol: int) -> int:
+    return min(abs(symbol), 3)
+
+
+def _sign(symbol: int) -> int:
+    return (symbol > 0) - (symbol < 0)
+
+
+def _rough(count: int) -> int:
+    return sum(count >= step for step in (1, 2, 3, 5, 8, 13, 22))
