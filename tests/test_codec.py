@@ -1,5 +1,6 @@
 """Encoder and decoder: what is decoded is the encoder's own reconstruction, whatever the size and the settings."""
 
+import contextlib
 import dataclasses
 
 import numpy as np
@@ -14,8 +15,10 @@ from vcodec.bitstream import Packet
 from vcodec.codec import Decoder, Encoder, coding_model
 from vcodec.entropy.coders import SymbolDecoder, SymbolEncoder
 from vcodec.errors import VcodecError
+from vcodec.layers.chroma import subsampled
 from vcodec.models import create_model
 from vcodec.models.model import SKIP_FLOW, SKIP_RESIDUAL, Reference
+from vcodec.models.registry import build_model
 from vcodec.video import Frame, VideoFormat
 
 FORMAT = VideoFormat(46, 38)
@@ -78,6 +81,55 @@ def test_decoding_gives_the_reconstruction_of_any_picture(
     decoder = Decoder(tiny_model, format, arithmetic=arithmetic)
     for packet, reconstruction in encode_all(encoder, frames):
         assert_same_picture(decoder.decode(packet), reconstruction)
+
+
+@pytest.fixture(scope="module")
+def adaptive_model(tiny_model):
+    """The tiny model with adaptive coding in every path, and references as 4:2:0 video shows them."""
+
+    def adaptive(part):
+        return dataclasses.replace(part, entropy=dataclasses.replace(part.entropy, adaptive=True))
+
+    config = tiny_model.config
+    parts = {name: adaptive(getattr(config, name)) for name in ("iframe", "flow", "residual")}
+    model = build_model(dataclasses.replace(config, subsampled_references=True, **parts)).eval()
+    model.load_state_dict(tiny_model.state_dict())
+    return model
+
+
+@pytest.mark.parametrize("chroma", ["420", "444"])
+def test_an_adaptive_model_decodes_what_it_encoded(adaptive_model, chroma):
+    format = VideoFormat(46, 38, chroma)
+    encoder, decoder = Encoder(adaptive_model, format, 40, 4), Decoder(adaptive_model, format)
+    frames = moving_frames(format, 4) * 2
+    packets = []
+    for packet, reconstruction in encode_all(encoder, frames):
+        assert_same_picture(decoder.decode(packet), reconstruction)
+        packets.append(packet)
+    payloads = [packet.payload for packet in packets]
+    assert payloads[:4] == payloads[4:], "an I-frame begins anew"
+
+
+def test_an_adaptive_model_learns_from_the_frames_before(adaptive_model):
+    frames = moving_frames(FORMAT, 3)
+    packets = [packet for packet, _ in encode_all(Encoder(adaptive_model, FORMAT, 50), frames)]
+    decoder = Decoder(adaptive_model, FORMAT)
+    for packet in packets[:2]:
+        decoder.decode(packet)
+    untaught = Decoder(adaptive_model, FORMAT)
+    untaught.decode(packets[0])
+    with contextlib.suppress(VcodecError):  # without the second frame the third is another one, or none
+        other = untaught.decode(packets[2])
+        assert any((a != b).any() for a, b in zip(other.planes, decoder.decode(packets[2]).planes, strict=True))
+
+
+def test_references_are_kept_as_420_video_shows_them(adaptive_model):
+    format = VideoFormat(45, 37, "420")
+    encoder = Encoder(adaptive_model, format, 40, 4)
+    for frame in moving_frames(format, 3):
+        encoder.encode(frame)
+        picture = encoder._reference.picture
+        assert torch.allclose(subsampled(picture), picture, atol=2e-2)  # but for what is clamped
 
 
 def test_more_quality_costs_more_and_looks_better(tiny_model):
