@@ -46,11 +46,15 @@ typedef struct {
     int64_t channels, height, width;
     const uint32_t *cdf;
     const int32_t *row_start, *minimum;
-    int32_t *counts; /* of the symbols at each place that are known and not zero */
+    /* with a border of zeros around the places, so that every neighbour exists: */
+    int8_t *seen, *seen_before; /* what is known of the symbols, and those of the frame before, kept within -3 to 3 */
+    int32_t *counts;            /* of the symbols at each place that are known and not zero */
 } map;
 
-static const int32_t SIGMOID[33] = {22, 36, 60, 98, 162, 267, 439, 720, 1179, 1921, 3108, 4971, 7812, 11955, 17625, 24743,
-    32768, 40793, 47911, 53581, 57724, 60565, 62428, 63615, 64357, 64816, 65097, 65269, 65374, 65438, 65476, 65500, 65514};
+static const int32_t SIGMOID[33] = {
+    22, 36, 60, 98, 162, 267, 439, 720, 1179, 1921, 3108, 4971, 7812, 11955, 17625, 24743, 32768, 40793, 47911, 53581,
+    57724, 60565, 62428, 63615, 64357, 64816, 65097, 65269, 65374, 65438, 65476, 65500, 65514,
+};
 
 static int32_t probability_of(int32_t logit) {
     if (logit > 2047) logit = 2047;
@@ -59,9 +63,11 @@ static int32_t probability_of(int32_t logit) {
     return SIGMOID[position >> 7] + ((SIGMOID[(position >> 7) + 1] - SIGMOID[position >> 7]) * part >> 7);
 }
 
-static int16_t logits[4096]; /* of the probabilities of 12 bits: the inverse of the above */
+static int16_t logits[4096];          /* of the probabilities of 12 bits: the inverse of the above */
+static int32_t steps[CERTAIN + 1];    /* how far a probability moves, in 65536ths of the way, by its visits */
 
-static void make_logits(void) {
+static void make_tables(void) {
+    for (int32_t visits = 0; visits <= CERTAIN; visits++) steps[visits] = 131072 / (2 * visits + 3);
     int32_t logit = -2047;
     for (int32_t p = 0; p < 4096; p++) {
         while (logit < 2047 && probability_of(logit) < 16 * p + 8) logit++;
@@ -88,7 +94,7 @@ static int decide(statistics *s, channel *c, int kind, const int32_t *contexts, 
     int32_t inputs[CONTEXTS + 2], *weights = s->weights[kind], from_row = logit_of(row);
     int64_t sum = 0;
     for (int i = 0; i < count; i++) {
-        found[i] = &s->contexts[kind][i][contexts[i] % ENTRIES];
+        found[i] = &s->contexts[kind][i][(uint32_t)contexts[i] % ENTRIES];
         if (!found[i]->visits) found[i]->probability = (uint16_t)row;
         inputs[i] = logit_of(found[i]->probability);
         sum += (int64_t)weights[i] * inputs[i];
@@ -107,8 +113,8 @@ static int decide(statistics *s, channel *c, int kind, const int32_t *contexts, 
         weights[i] = moved < -HEAVIEST ? -HEAVIEST : moved > HEAVIEST ? HEAVIEST : moved;
     }
     for (int i = 0; i < count; i++) {
-        int32_t step = 131072 / (2 * found[i]->visits + 3);
-        int32_t moved = found[i]->probability + (((bit ? 65535 : 0) - found[i]->probability) * (int64_t)step >> 16);
+        int64_t distance = (bit ? 65535 : 0) - found[i]->probability;
+        int32_t moved = found[i]->probability + (int32_t)(distance * steps[found[i]->visits] >> 16);
         found[i]->probability = (uint16_t)(moved < 16 ? 16 : moved > 65519 ? 65519 : moved);
         if (found[i]->visits < CERTAIN) found[i]->visits++;
     }
@@ -132,110 +138,160 @@ static uint32_t beyond(const map *m, int32_t row, int negative, int64_t k) {
     return negative ? cdf[edge] + outside : cdf[inside] - cdf[edge] + outside;
 }
 
-static int32_t at(const map *m, const int32_t *values, int64_t y, int64_t x, int64_t c) {
-    if (y < 0 || y >= m->height || x < 0 || x >= m->width) return 0;
-    return values[(y * m->width + x) * m->channels + c];
-}
-
-static int32_t size_of(int32_t symbol) { return symbol == 0 ? 0 : symbol < -2 || symbol > 2 ? 3 : symbol < 0 ? -symbol : symbol; }
+static int32_t size_of(int32_t seen) { return seen < 0 ? -seen : seen; }
 static int32_t sign_of(int32_t symbol) { return (symbol > 0) - (symbol < 0); }
 static int32_t at_most(int32_t value, int32_t limit) { return value < limit ? value : limit; }
-static int32_t rough(int32_t count) { return count < 3 ? count : count < 5 ? 3 : count < 8 ? 4 : count < 13 ? 5 : count < 22 ? 6 : 7; }
+static int32_t rough(int32_t count) {
+    return count < 3 ? count : count < 5 ? 3 : count < 8 ? 4 : count < 13 ? 5 : count < 22 ? 6 : 7;
+}
 
 /* The symbols around that are known (the others are zero in m->symbols). */
-typedef struct { int32_t beside, across, before, before_around, lower[4], here, near, horizontal, vertical; } surroundings;
+typedef struct {
+    int32_t beside, across;         /* sizes of the neighbours in the channel */
+    int32_t horizontal, vertical;   /* sums of the signs of those beside */
+    int32_t before, before_around;  /* the symbol in the frame before, sizes of its neighbours */
+    int32_t lower[4];               /* symbols of the place in the channels below */
+    int32_t here, near;             /* how many are not zero at the place, and at those beside it */
+} surroundings;
 
 static surroundings look(const map *m, int64_t y, int64_t x, int64_t c) {
     surroundings s = {0};
-    int64_t place = y * m->width + x;
-    for (int k = 0; k < 4; k++) {
-        static const int DOWN[4] = {-1, 1, 0, 0}, RIGHT[4] = {0, 0, -1, 1};
-        int32_t symbol = at(m, m->symbols, y + DOWN[k], x + RIGHT[k], c);
-        s.beside += size_of(symbol);
-        if (k < 2) s.vertical += sign_of(symbol); else s.horizontal += sign_of(symbol);
-        s.across += size_of(at(m, m->symbols, y + (k & 2) - 1, x + 2 * (k & 1) - 1, c));
-        if (m->previous) s.before_around += size_of(at(m, m->previous, y + DOWN[k], x + RIGHT[k], c));
-        s.lower[k] = c > k ? m->symbols[place * m->channels + c - k - 1] : 0;
+    int64_t across = m->channels, down = (m->width + 2) * across, place = (y + 1) * (m->width + 2) + x + 1;
+    const int8_t *seen = m->seen + place * across + c;
+    s.vertical = sign_of(seen[-down]) + sign_of(seen[down]);
+    s.horizontal = sign_of(seen[-across]) + sign_of(seen[across]);
+    s.beside = size_of(seen[-down]) + size_of(seen[down]) + size_of(seen[-across]) + size_of(seen[across]);
+    s.across = size_of(seen[-down - across]) + size_of(seen[-down + across]) + size_of(seen[down - across]) +
+               size_of(seen[down + across]);
+    for (int k = 0; k < 4; k++) s.lower[k] = c > k ? seen[-k - 1] : 0;
+    if (m->previous) {
+        const int8_t *before = m->seen_before + place * across + c;
+        s.before = before[0];
+        s.before_around =
+            size_of(before[-down]) + size_of(before[down]) + size_of(before[-across]) + size_of(before[across]);
     }
-    if (m->previous) s.before = m->previous[place * m->channels + c];
     s.here = m->counts[place];
-    s.near = (y ? m->counts[place - m->width] : 0) + (y + 1 < m->height ? m->counts[place + m->width] : 0) +
-             (x ? m->counts[place - 1] : 0) + (x + 1 < m->width ? m->counts[place + 1] : 0);
+    s.near = m->counts[place - 1] + m->counts[place + 1] + m->counts[place - m->width - 2] +
+             m->counts[place + m->width + 2];
     return s;
 }
 
-static int64_t code_symbol(statistics *s, channel *io, const map *m, int64_t y, int64_t x, int32_t c, int32_t level, int32_t row, int64_t symbol) {
-    surroundings around = look(m, y, x, c);
-    int32_t beside = at_most(around.beside, 3), across = at_most(around.across, 3), before = size_of(around.before);
-    int32_t before_around = at_most(around.before_around, 3), here = rough(around.here), near = rough(around.near);
-    int32_t lower[4];
-    for (int k = 0; k < 4; k++) lower[k] = size_of(around.lower[k]);
-    int32_t half = level >> 1, lowers = rough(lower[0] + lower[1] + lower[2] + lower[3]);
+typedef struct { /* one symbol: where it stands and what is known */
+    statistics *learnt;
+    channel *io;
+    const map *m;
+    surroundings around;
+    int32_t c, level, row;
+} place;
 
-    uint32_t negatives = beyond(m, row, 1, 0), positives = beyond(m, row, 0, 0);
-    int32_t zero[CONTEXTS] = {
-        (level * 4 + beside) * 4 + across,
-        c * 4 + beside,
-        (level * 4 + before) * 4 + before_around,
+static int code_zero(place *p, int is_nonzero) {
+    const surroundings *a = &p->around;
+    int32_t beside = at_most(a->beside, 3), across = at_most(a->across, 3), before = size_of(a->before);
+    int32_t before_around = at_most(a->before_around, 3), here = rough(a->here), near = rough(a->near);
+    int32_t lower[4], half = p->level >> 1;
+    for (int k = 0; k < 4; k++) lower[k] = size_of(a->lower[k]);
+    int32_t contexts[CONTEXTS] = {
+        (p->level * 4 + beside) * 4 + across,
+        p->c * 4 + beside,
+        (p->level * 4 + before) * 4 + before_around,
         (here * 8 + near) * 32 + half,
         ((lower[0] * 4 + lower[1]) * 4 + lower[2]) * 32 + half,
-        c * 8 + here,
-        ((near * 4 + beside) * 4 + before) * 8 + lowers,
+        p->c * 8 + here,
+        ((near * 4 + beside) * 4 + before) * 8 + rough(lower[0] + lower[1] + lower[2] + lower[3]),
     };
-    if (!decide(s, io, ZERO, zero, 7, share(negatives + positives, 65536 + 65536 - m->cdf[m->row_start[row + 1] - 2]), symbol != 0)) return 0;
+    uint32_t nonzero = beyond(p->m, p->row, 1, 0) + beyond(p->m, p->row, 0, 0);
+    uint32_t outside = 65536 - p->m->cdf[p->m->row_start[p->row + 1] - 2];
+    return decide(p->learnt, p->io, ZERO, contexts, 7, share(nonzero, 65536 + outside), is_nonzero);
+}
 
-    int32_t sign[CONTEXTS] = {
-        c,
-        (around.vertical + around.horizontal + 4) * 3 + sign_of(around.before) + 1,
-        c * 9 + around.vertical + around.horizontal + 4,
-        c * 3 + sign_of(around.before) + 1,
-        ((around.horizontal + 2) * 5 + around.vertical + 2) * 3 + sign_of(around.lower[0]) + 1,
-        c * 3 + sign_of(around.lower[0]) + 1,
+static int code_sign(place *p, int is_negative) {
+    const surroundings *a = &p->around;
+    int32_t both = a->horizontal + a->vertical + 4, before = sign_of(a->before) + 1, lower = sign_of(a->lower[0]) + 1;
+    int32_t contexts[CONTEXTS] = {
+        p->c,
+        both * 3 + before,
+        p->c * 9 + both,
+        p->c * 3 + before,
+        ((a->horizontal + 2) * 5 + a->vertical + 2) * 3 + lower,
+        p->c * 3 + lower,
     };
-    int negative = decide(s, io, SIGN, sign, 6, share(negatives, negatives + positives), symbol < 0);
+    uint32_t negatives = beyond(p->m, p->row, 1, 0), positives = beyond(p->m, p->row, 0, 0);
+    return decide(p->learnt, p->io, SIGN, contexts, 6, share(negatives, negatives + positives), is_negative);
+}
 
+/* Whether the magnitude is larger than k. */
+static int code_more(place *p, int negative, int64_t k, int is_more) {
+    const surroundings *a = &p->around;
+    int32_t step = at_most((int32_t)k, 3), beside = at_most(a->beside, 3);
+    int32_t contexts[CONTEXTS] = {
+        p->c * 4 + step,
+        (p->level * 4 + beside) * 4 + step,
+        (p->level * 4 + size_of(a->before)) * 4 + step,
+        (rough(a->here) * 8 + rough(a->beside + a->across)) * 4 + step,
+        ((size_of(a->lower[0]) * 4 + size_of(a->lower[1])) * 4 + beside) * 4 + step,
+    };
+    int32_t row = share(beyond(p->m, p->row, negative, k), beyond(p->m, p->row, negative, k - 1));
+    return decide(p->learnt, p->io, MORE, contexts, 5, row, is_more);
+}
+
+/* A number of at least 1 as an Elias gamma code of plain bits. */
+static int64_t code_plainly(channel *io, uint64_t number) {
+    int length = 0, longer = 0;
+    while (number >> length > 1) length++;
+    while (decide_plainly(io, 32768, longer < length) && longer < 33) longer++;
+    uint64_t coded = 1;
+    for (int bit = longer - 1; bit >= 0; bit--)
+        coded = coded << 1 | (uint64_t)decide_plainly(io, 32768, (int)(number >> bit) & 1);
+    return (int64_t)coded;
+}
+
+static int64_t code_symbol(place *p, int64_t symbol) {
+    if (!code_zero(p, symbol != 0)) return 0;
+    int negative = code_sign(p, symbol < 0);
     int64_t size = symbol < 0 ? -symbol : symbol, k = 1;
-    for (; k < LARGEST; k++) {
-        int32_t step = at_most((int32_t)k, 3);
-        int32_t more[CONTEXTS] = {
-            c * 4 + step,
-            (level * 4 + beside) * 4 + step,
-            (level * 4 + before) * 4 + step,
-            (here * 8 + rough(around.beside + around.across)) * 4 + step,
-            ((lower[0] * 4 + lower[1]) * 4 + beside) * 4 + step,
-        };
-        if (!decide(s, io, MORE, more, 5, share(beyond(m, row, negative, k), beyond(m, row, negative, k - 1)), size > k)) break;
-    }
-    if (k == LARGEST) {
-        uint64_t rest = (uint64_t)(size - LARGEST + 1); /* at least 1 */
-        int length = 0;
-        if (io->writing) while (rest >> (length + 1)) length++;
-        int longer = 0;
-        while (decide_plainly(io, 32768, longer < length) && longer < 33) longer++;
-        uint64_t number = 1;
-        for (int bit = longer - 1; bit >= 0; bit--) number = number << 1 | (uint64_t)decide_plainly(io, 32768, (int)(rest >> bit) & 1);
-        k = (int64_t)number + LARGEST - 1;
-    }
+    while (k < LARGEST && code_more(p, negative, k, size > k)) k++;
+    if (k == LARGEST) k = code_plainly(p->io, size < LARGEST ? 1 : (uint64_t)(size - LARGEST + 1)) + LARGEST - 1;
     return negative ? -k : k;
+}
+
+static int8_t kept_small(int32_t symbol) { return (int8_t)(symbol < -3 ? -3 : symbol > 3 ? 3 : symbol); }
+
+/* Fills the bordered maps. Returns whether there was memory. */
+static int look_over(map *m) {
+    int64_t places = (m->height + 2) * (m->width + 2);
+    m->seen = calloc((size_t)(places * m->channels), 1);
+    m->seen_before = m->previous ? calloc((size_t)(places * m->channels), 1) : 0;
+    m->counts = calloc((size_t)places, sizeof(int32_t));
+    if (!m->seen || !m->counts || (m->previous && !m->seen_before)) return 0;
+    int64_t i = 0;
+    for (int64_t y = 1; y <= m->height; y++)
+        for (int64_t x = 1; x <= m->width; x++)
+            for (int64_t place = y * (m->width + 2) + x, c = 0; c < m->channels; c++, i++) {
+                m->seen[place * m->channels + c] = kept_small(m->symbols[i]);
+                if (m->previous) m->seen_before[place * m->channels + c] = kept_small(m->previous[i]);
+                m->counts[place] += m->symbols[i] != 0;
+            }
+    return 1;
 }
 
 /* Codes the symbols of the map that are to be coded, place by place. Returns -1 for one that no encoder writes. */
 static int code_map(statistics *s, channel *io, map *m) {
-    int64_t places = m->height * m->width;
-    m->counts = calloc((size_t)places, sizeof(int32_t));
-    if (!m->counts) return -2;
-    for (int64_t i = 0; i < places * m->channels; i++) m->counts[i / m->channels] += m->symbols[i] != 0;
-    int result = 0;
-    for (int64_t place = 0; place < places && !result; place++)
-        for (int64_t c = 0; c < m->channels; c++) {
-            int64_t i = place * m->channels + c;
-            if (!m->coded[i]) continue;
-            int64_t symbol = m->source ? m->source[i] : 0;
-            symbol = code_symbol(s, io, m, place / m->width, place % m->width, (int32_t)c, m->levels[i], m->rows[i], symbol);
-            if (symbol > INT32_MAX || symbol < INT32_MIN) { result = -1; break; }
-            m->symbols[i] = (int32_t)symbol;
-            m->counts[place] += symbol != 0;
-        }
+    int result = look_over(m) ? 0 : -2;
+    int64_t i = 0;
+    for (int64_t y = 0; y < m->height && !result; y++)
+        for (int64_t x = 0; x < m->width && !result; x++)
+            for (int64_t c = 0; c < m->channels; c++, i++) {
+                if (!m->coded[i]) continue;
+                int64_t symbol = m->source ? m->source[i] : 0, here = (y + 1) * (m->width + 2) + x + 1;
+                place p = {s, io, m, look(m, y, x, c), (int32_t)c, m->levels[i], m->rows[i]};
+                symbol = code_symbol(&p, symbol);
+                if (symbol > INT32_MAX || symbol < INT32_MIN) { result = -1; break; }
+                m->symbols[i] = (int32_t)symbol;
+                m->seen[here * m->channels + c] = kept_small((int32_t)symbol);
+                m->counts[here] += symbol != 0;
+            }
+    free(m->seen);
+    free(m->seen_before);
     free(m->counts);
     return result;
 }
@@ -256,9 +312,9 @@ PUBLIC int64_t mixing_encode(statistics *s, uint16_t *probabilities, uint8_t *bi
                              int32_t *symbols, const int32_t *previous, const int32_t *rows, const uint8_t *levels,
                              const uint8_t *coded, int64_t channels, int64_t height, int64_t width,
                              const uint32_t *cdf, const int32_t *row_start, const int32_t *minimum) {
-    map m = {source, symbols, previous, rows, levels, coded, channels, height, width, cdf, row_start, minimum, 0};
+    map m = {source, symbols, previous, rows, levels, coded, channels, height, width, cdf, row_start, minimum, 0, 0, 0};
     channel io = {.writing = 1, .probabilities = probabilities, .bits = bits};
-    if (!logits[4095]) make_logits();
+    if (!logits[4095]) make_tables();
     int result = code_map(s, &io, &m);
     return result ? result : io.count;
 }
@@ -268,9 +324,9 @@ PUBLIC int mixing_decode(statistics *s, uint32_t *state, int64_t *position, cons
                          int32_t *symbols, const int32_t *previous, const int32_t *rows, const uint8_t *levels,
                          const uint8_t *coded, int64_t channels, int64_t height, int64_t width, const uint32_t *cdf,
                          const int32_t *row_start, const int32_t *minimum) {
-    map m = {0, symbols, previous, rows, levels, coded, channels, height, width, cdf, row_start, minimum, 0};
+    map m = {0, symbols, previous, rows, levels, coded, channels, height, width, cdf, row_start, minimum, 0, 0, 0};
     channel io = {.rans = {*state, *position}, .data = data, .size = size};
-    if (!logits[4095]) make_logits();
+    if (!logits[4095]) make_tables();
     renew(&io.rans, data, size);
     int result = code_map(s, &io, &m);
     *state = io.rans.state;
