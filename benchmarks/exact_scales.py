@@ -168,23 +168,21 @@ def _write(model: ImageModel, frames: list[Frame], setting: Setting) -> list[Pac
 def _read(model: ImageModel, format: VideoFormat, packets: list[Packet], setting: Setting) -> list[Recorder]:
     """What was seen of each packet, up to the first that can't be decoded."""
     seen: list[Recorder] = []
-    with setting.applied():
+
+    def recording(*arguments: Any) -> Recorder:
+        seen.append(Recorder(*arguments))
+        return seen[-1]
+
+    with setting.applied(), mock.patch("vcodec.codec.SymbolDecoder", recording):
         decoder = Decoder(model, format, device=setting.device, arithmetic=setting.arithmetic)
         setting.prepare(decoder)
-        for packet in packets:
-            recorders: list[Recorder] = []
-
-            def recording(*arguments: Any, recorders: list[Recorder] = recorders) -> Recorder:
-                recorders.append(Recorder(*arguments))
-                return recorders[-1]
-
-            with mock.patch("vcodec.codec.SymbolDecoder", recording):
-                try:
-                    decoder.decode(packet)
-                except VcodecError as error:
-                    print(f"{asdict(setting)}: {error}", file=sys.stderr)
-                    break
-            seen += recorders
+        for number, packet in enumerate(packets):
+            try:
+                decoder.decode(packet)
+            except VcodecError as error:
+                print(f"{asdict(setting)}: {error}", file=sys.stderr)
+                del seen[number:]
+                break
     return seen
 
 

@@ -82,24 +82,24 @@ class Encoder:
         """Codes the frame in full, then drops the residual, or everything, where that is the better bargain."""
         assert isinstance(self.model, VideoModel)
         assert self._reference is not None
-        reference, quality = self._reference, self._frame_quality()
+        model, reference, quality = self.model, self._reference, self._frame_quality()
         weight = lambda_of_quality(float(quality)) * 255**2 * x[0, 0].numel()
 
-        def candidate(coded: Reference, coder: SymbolEncoder | None, skip: int) -> _Candidate:
-            coded, payload = coded.shown(self._chroma), coder.finish() if coder is not None else b""
+        def candidate(
+            coded: Reference, skip: int, payload: bytes = b"", statistics: Statistics = self._statistics
+        ) -> _Candidate:
+            coded = coded.shown(self._chroma)
             cost = weight * float((coded.picture - x).square().mean()) + 8 * len(payload)
-            return _Candidate(cost, coded, payload, skip, coder.statistics if coder is not None else self._statistics)
-
-        model = self.model
+            return _Candidate(cost, coded, payload, skip, statistics)
 
         def encoded(skip: int) -> tuple[_Candidate, Motion]:
             coder = SymbolEncoder(statistics=self._statistics)
             coded, motion = model.code_pframe(coder, x, reference, self._tensor(quality), skip)
-            return candidate(coded, coder, skip), motion
+            return candidate(coded, skip, coder.finish(), coder.statistics), motion
 
         in_full, motion = encoded(0)
-        candidates = [in_full, candidate(reference.repeated(), None, SKIP_ALL)]
-        unpaid = candidate(Reference(motion.prediction.clamp(0, 1)), None, SKIP_RESIDUAL)
+        candidates = [in_full, candidate(reference.repeated(), SKIP_ALL)]
+        unpaid = candidate(Reference(motion.prediction.clamp(0, 1)), SKIP_RESIDUAL)
         if unpaid.cost < in_full.cost:
             candidates.append(encoded(SKIP_RESIDUAL)[0])
         best = min(candidates, key=lambda candidate: candidate.cost)

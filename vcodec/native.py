@@ -2,9 +2,20 @@
 
 import ctypes
 import importlib.util
+from typing import Any
+
+POINTER, INT, INT64 = ctypes.c_void_p, ctypes.c_int, ctypes.c_int64
 
 
-def c_library(name: str) -> ctypes.CDLL | None:
-    """The library that was built as the module `name`; None where no compiler was at hand."""
+def c_library(name: str, **functions: tuple[Any, list[Any]]) -> Any:
+    """The library that was built as the module `name`; None where no compiler was at hand.
+
+    functions: the result's type and the arguments' types of each function that is called.
+    """
     spec = importlib.util.find_spec(name)
-    return None if spec is None or spec.origin is None else ctypes.CDLL(spec.origin)
+    if spec is None or spec.origin is None:
+        return None
+    library = ctypes.CDLL(spec.origin)
+    for function, (result, arguments) in functions.items():
+        getattr(library, function).restype, getattr(library, function).argtypes = result, arguments
+    return library

@@ -42,7 +42,7 @@ typedef struct {
     const int32_t *source;              /* what is to be coded; null when reading */
     int32_t *symbols;                   /* what is known of them; zero elsewhere */
     const int32_t *previous, *rows;     /* of the frame before, or null; the table row of each symbol */
-    const uint8_t *levels, *coded;      /* which of the weights to take; whether the symbol is coded now */
+    const uint8_t *levels, *coded;      /* what the contexts know of a row; whether the symbol is coded now */
     int64_t channels, height, width;
     const uint32_t *cdf;
     const int32_t *row_start, *minimum;
@@ -91,24 +91,21 @@ static int decide_plainly(channel *c, uint32_t probability, int bit) {
 /* One decision: mixes, codes, learns. row: the probability of a one by the symbol's table. */
 static int decide(statistics *s, channel *c, int kind, const int32_t *contexts, int count, int32_t row, int bit) {
     entry *found[CONTEXTS];
-    int32_t inputs[CONTEXTS + 2], *weights = s->weights[kind], from_row = logit_of(row);
-    int64_t sum = 0;
+    int32_t inputs[CONTEXTS + 2] = {0}, *weights = s->weights[kind]; /* zero where a kind has fewer contexts */
     for (int i = 0; i < count; i++) {
         found[i] = &s->contexts[kind][i][(uint32_t)contexts[i] % ENTRIES];
         if (!found[i]->visits) found[i]->probability = (uint16_t)row;
         inputs[i] = logit_of(found[i]->probability);
-        sum += (int64_t)weights[i] * inputs[i];
     }
-    inputs[CONTEXTS] = from_row;
+    inputs[CONTEXTS] = logit_of(row);
     inputs[CONTEXTS + 1] = LOGIT_ONE / 4;
-    sum += (int64_t)weights[CONTEXTS] * inputs[CONTEXTS] + (int64_t)weights[CONTEXTS + 1] * inputs[CONTEXTS + 1];
-    sum >>= 16;
-    int32_t probability = probability_of(sum > 2047 ? 2047 : sum < -2047 ? -2047 : (int32_t)sum);
+    int64_t sum = 0;
+    for (int i = 0; i < CONTEXTS + 2; i++) sum += (int64_t)weights[i] * inputs[i];
+    int32_t probability = probability_of((int32_t)(sum >> 16));
     bit = decide_plainly(c, (uint32_t)probability, bit);
 
     int64_t error = (bit << 16) - probability;
     for (int i = 0; i < CONTEXTS + 2; i++) {
-        if (i == count) i = CONTEXTS;
         int32_t moved = weights[i] + (int32_t)((inputs[i] * error + (1 << (LEARNING_RATE - 1))) >> LEARNING_RATE);
         weights[i] = moved < -HEAVIEST ? -HEAVIEST : moved > HEAVIEST ? HEAVIEST : moved;
     }

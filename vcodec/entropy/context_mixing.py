@@ -17,12 +17,11 @@ from typing import Any
 import numpy as np
 
 from ..errors import VcodecError
-from ..native import c_library
+from ..native import INT, INT64, POINTER, c_library
 from . import context_mixing_python
 from .rans import DAMAGED, FrequencyTables, RansDecoder, RansEncoder
 
 LEVELS = 64  # of what contexts know of a row
-LARGEST_DECIDED = 15
 LONGEST_ESCAPE = 80  # decisions
 
 
@@ -113,8 +112,8 @@ def most_decisions(part: SymbolMap) -> int:
     assert part.symbols is not None
     sizes = np.abs(part.symbols[part.coded.astype(bool)].astype(np.int64))
     return int(
-        sizes.size + (LARGEST_DECIDED + 1) * np.count_nonzero(sizes)
-        + LONGEST_ESCAPE * np.count_nonzero(sizes >= LARGEST_DECIDED)
+        sizes.size + (context_mixing_python.LARGEST + 1) * np.count_nonzero(sizes)
+        + LONGEST_ESCAPE * np.count_nonzero(sizes >= context_mixing_python.LARGEST)
     )  # fmt: skip
 
 
@@ -185,13 +184,11 @@ def _new_c_state() -> np.ndarray:
 
 @cache
 def _library() -> Any:
-    library = c_library("vcodec.entropy._rans")
-    if library is None:
-        return None
-    pointer, count = ctypes.c_void_p, ctypes.c_int64
-    shared: list[Any] = [*[pointer] * 5, *[count] * 3, *[pointer] * 3]
-    library.mixing_size.restype = count
-    library.mixing_start.argtypes, library.mixing_start.restype = [pointer], None
-    library.mixing_encode.argtypes, library.mixing_encode.restype = [*[pointer] * 4, *shared], count
-    library.mixing_decode.argtypes = [*[pointer] * 4, count, *shared]
-    return library
+    part = [*[POINTER] * 5, *[INT64] * 3, *[POINTER] * 3]  # as `_arguments` gives them
+    return c_library(
+        "vcodec.entropy._rans",
+        mixing_size=(INT64, []),
+        mixing_start=(None, [POINTER]),
+        mixing_encode=(INT64, [*[POINTER] * 4, *part]),
+        mixing_decode=(INT, [*[POINTER] * 4, INT64, *part]),
+    )

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import VcodecError
-from ..native import c_library
+from ..native import INT, INT64, POINTER, c_library
 from . import rans_python
 
 DAMAGED = "the entropy-coded bytes are damaged: they were not written by this encoder"
@@ -163,15 +163,13 @@ def _decode_in_c(
 
 @cache
 def _library() -> Any:
-    library = c_library("vcodec.entropy._rans")
-    if library is None:
-        return None
-    pointer, count = ctypes.c_void_p, ctypes.c_int64
-    library.rans_encode.argtypes = [pointer] * 5 + [count] + [pointer] * 3
-    library.rans_decode.argtypes = [pointer] * 3 + [count] + [pointer] * 2 + [count] + [pointer] * 3
-    library.rans_encode.restype = None
-    library.rans_write.argtypes, library.rans_write.restype = [pointer] * 5 + [count], None
-    return library
+    tables = [POINTER] * 3
+    return c_library(
+        "vcodec.entropy._rans",
+        rans_encode=(None, [*[POINTER] * 5, INT64, *tables]),
+        rans_write=(None, [*[POINTER] * 5, INT64]),
+        rans_decode=(INT, [*[POINTER] * 3, INT64, *[POINTER] * 2, INT64, *tables]),
+    )
 
 
 def _int32(array: np.ndarray) -> np.ndarray:

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..kernels import cpu  # noqa: F401 - it loads PyTorch's thread pool, which the C library then shares
-from ..native import c_library
+from ..native import INT, POINTER, c_library
 from .warp import sample, sampling_grid
 
 BLOCK, CELL = 8, 4  # pixels: of the blocks that are matched, and of the cells of the result
@@ -65,12 +65,8 @@ def _search_in_c(x: Tensor, reference: Tensor, lmbda: Tensor) -> Tensor:
 
 @cache
 def _library() -> Any:
-    library = c_library("vcodec.flow._motion_search")
-    if library is None:
-        return None
-    pointer, integer = ctypes.c_void_p, ctypes.c_int
-    library.motion_search.argtypes = [*[pointer] * 7, integer, integer, pointer]
-    return library
+    arguments = [*[POINTER] * 7, INT, INT, POINTER]
+    return c_library("vcodec.flow._motion_search", motion_search=(INT, arguments))
 
 
 def _price(lmbda: Tensor) -> Tensor:

@@ -41,7 +41,7 @@ class Reference(NamedTuple):
 
     def shown(self, chroma: str) -> "Reference":
         """The reference as video of this chroma shows it ("420", "444", ...)."""
-        return Reference(shown(self.picture, chroma), self.motion, self.residual)
+        return self._replace(picture=shown(self.picture, chroma))
 
     def detached(self) -> "Reference":
         """The same values without gradient."""

@@ -29,7 +29,9 @@ class ResidualCodec(nn.Module):
             fine, middle, coarse = config.condition_widths
             self.condition: nn.Module | None = _PredictionFeatures(config.condition_widths)
             self.analysis = Analysis(6, transform, levels)
-            self.latent_codec = LatentCodec(transform.latents, config.entropy, levels, deviations, coarse, "residual")
+            self.latent_codec = LatentCodec(
+                transform.latents, config.entropy, levels, deviations, coarse, stream="residual"
+            )
             self.synthesis = Synthesis(3, transform, levels, conditions=(coarse, middle, fine))
         else:
             self.condition = None

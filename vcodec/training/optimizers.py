@@ -57,12 +57,12 @@ def kernels_of(model: nn.Module) -> list[nn.Parameter]:
     Shortcuts are left out, and linear maps of the latents before: these stay near the diagonal, where orthogonal
     updates of all entries are noise.
     """
-    shortcuts = {id(parameter) for parameter in shortcuts_of(model)}
+    apart = {id(parameter) for parameter in shortcuts_of(model)}
     for module in model.modules():
         if isinstance(module, CheckerboardHyperprior) and module.linear_past is not None:
-            shortcuts.add(id(module.linear_past.weight))
+            apart.add(id(module.linear_past.weight))
     weights = (module.weight for module in model.modules() if isinstance(module, KERNEL_MODULES))
-    return [w for w in weights if isinstance(w, nn.Parameter) and min(w.shape[:2]) >= 16 and id(w) not in shortcuts]
+    return [w for w in weights if isinstance(w, nn.Parameter) and min(w.shape[:2]) >= 16 and id(w) not in apart]
 
 
 def shortcuts_of(model: nn.Module) -> list[nn.Parameter]:
