@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-SOURCES := pyproject.toml setup.py constraints.txt $(wildcard kernels/*.c kernels/*.h vcodec/entropy/*.c)
+SOURCES := pyproject.toml setup.py constraints.txt $(wildcard kernels/*.[ch] vcodec/entropy/*.[ch] vcodec/flow/*.[ch])
 
 export OMP_WAIT_POLICY := PASSIVE
 

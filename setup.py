@@ -35,7 +35,7 @@ setup(
         ),
         Extension(
             "vcodec.flow._motion_search",
-            sources=["vcodec/flow/motion_search.c"],
+            sources=["vcodec/flow/motion_search.c", "vcodec/flow/block_refinement.c"],
             depends=glob("vcodec/flow/*.h"),
             extra_compile_args=[*compile_args, "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"],
             extra_link_args=link_args,

@@ -4,7 +4,7 @@ import ctypes
 import importlib.util
 from typing import Any
 
-POINTER, INT, INT64 = ctypes.c_void_p, ctypes.c_int, ctypes.c_int64
+POINTER, INT, INT64, FLOAT = ctypes.c_void_p, ctypes.c_int, ctypes.c_int64, ctypes.c_float
 
 
 def c_library(name: str, **functions: tuple[Any, list[Any]]) -> Any:

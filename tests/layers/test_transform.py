@@ -57,6 +57,18 @@ def test_a_shortcut_starts_as_an_exact_block_transform():
     assert torch.allclose(Synthesis(3, WITHOUT_LOSS)(Analysis(3, WITHOUT_LOSS)(x)), x, atol=1e-5)
 
 
+def test_a_fixed_shortcut_is_neither_trained_nor_saved():
+    config = replace(WITHOUT_LOSS, fixed_shortcut=True)
+    analysis, synthesis = Analysis(3, config), Synthesis(3, config)
+    trainable = replace(WITHOUT_LOSS, fixed_shortcut=False)
+    x = torch.rand(1, 3, 12, 8)
+    assert torch.equal(analysis(x), Analysis(3, trainable)(x))
+    assert torch.allclose(synthesis(analysis(x)), x, atol=1e-5)
+    for module in (analysis, synthesis):
+        names = [*module.state_dict(), *(name for name, _ in module.named_parameters())]
+        assert not any("shortcut" in name for name in names)
+
+
 def test_the_shortcut_keeps_full_precision_under_autocast():
     analysis, synthesis, x = Analysis(3, WITHOUT_LOSS), Synthesis(3, WITHOUT_LOSS), torch.rand(1, 3, 12, 8)
     with torch.autocast("cpu", torch.bfloat16):

@@ -20,8 +20,9 @@ class CheckerboardHyperprior(EntropyModel):
         z_hat -> scale features               -> scales 1, with symbols of pass 1 -> scales 2  (float64 when coding)
 
     A temporal model reads the frame before as well: its y_hat for the means, its symbols, being exact, for the scales.
-    A linear one adds to the means 2 a filter of the neighbours' symbols, being their distance from means 1, and to the
-    means 1 a map of the y_hat before: networks alone don't hold a displacement of 100 steps to the nearest one.
+    A linear one adds to the means 2 a filter of the neighbours' symbols, being their distance from means 1, and where
+    temporal too to the means 1 a map of the y_hat before: networks alone don't hold a displacement of 100 steps to the
+    nearest one.
     """
 
     def __init__(self, latents: int, config: EntropyConfig, levels: int = 0, condition_channels: int = 0,
@@ -32,7 +33,7 @@ class CheckerboardHyperprior(EntropyModel):
         history = latents if config.temporal else 0
         self.mean_head = _PassHeads(latents, config, condition_channels + history)
         self.scale_head = _PassHeads(latents, config, history)
-        self.linear_neighbours = _neighbours(latents) if config.linear else None
+        self.linear_neighbours = _neighbours(latents, 0.25 if config.temporal else 0.0) if config.linear else None
         self.linear_past = _proportion(latents) if config.linear and config.temporal else None
 
     def exact_modules(self) -> list[nn.Module]:
@@ -100,11 +101,11 @@ class _PassHeads(nn.Module):
         return self.second_out(F.leaky_relu(self.second_hidden(F.leaky_relu(joined, 0.1)), 0.1))
 
 
-def _neighbours(channels: int) -> nn.Conv2d:
-    """A filter of 3x3 for each channel by itself, at the start the mean of the four neighbours."""
+def _neighbours(channels: int, share: float) -> nn.Conv2d:
+    """A filter of 3x3 for each channel by itself, at the start this share of each of the four neighbours."""
     filter = nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=False)
     with torch.no_grad():
-        filter.weight.copy_(torch.tensor([[0.0, 0.25, 0.0], [0.25, 0.0, 0.25], [0.0, 0.25, 0.0]]))
+        filter.weight.copy_(share * torch.tensor([[0.0, 1.0, 0.0], [1.0, 0.0, 1.0], [0.0, 1.0, 0.0]]))
     return filter
 
 

@@ -1,7 +1,7 @@
 """The three entropy coders a frame step can be handed: estimate the rate, write symbols, read symbols.
 
-    RateEstimator   training: noise for the rate, the encoder's symbols, straight through, for the reconstruction;
-                    evaluation: the encoder's symbols and their bits
+    RateEstimator   the encoder's symbols and their bits; in training differentiable, with noise for the rate of what a
+                    learned analysis makes
     SymbolEncoder   chooses (`rdo_quantize`) and collects real symbols; finish() gives the frame's bytes
     SymbolDecoder   reads the symbols from a frame's bytes; it is given no latents
 
@@ -56,8 +56,13 @@ class EntropyCoder(Protocol):
 class RateEstimator:
     """Differentiable rate. `bits` (batch,) grows with every call.
 
-    Args: training: noise or rounding; generators: one a sample, for noise that does not depend on how a batch is
-    split over machines (default: torch's global generator); rdoq: see RDOQ_PRICE.
+    In training, latents that come from a learned analysis get noise for the rate, or their gradient would end at the
+    rounding. Where the analysis is fixed the rate is that of the symbols that are sent, and gradients are those of a
+    given choice of symbols, so exact at the best choice. Noise would do harm there: a latent in the dead zone would
+    cost bits that no encoder spends, and scales would grow to pay for them.
+
+    Args: training: see above; generators: one a sample, for noise that does not depend on how a batch is split over
+    machines (default: torch's global generator); rdoq: see RDOQ_PRICE.
     """
 
     def __init__(self, batch: int, *, training: bool, generators: Sequence[torch.Generator] | None = None,
@@ -84,14 +89,17 @@ class RateEstimator:
         residuals = y.float() - means
         chosen = rdo_quantize(residuals, log_scales, self._rdoq, distribution)
         symbols = _straight_through(residuals, chosen)
-        if self._training:
+        if not self._training:
+            coded = level_position(log_scales) >= FIRST_CODED_LEVEL
+            symbols = symbols * coded
+            bits = distribution.bits(symbols, log_scales) * coded
+        elif y.requires_grad:
             # where the symbol was lowered, the rate is that of what is sent, and pulls no longer where it is zero
             sent = torch.where(chosen.abs() < residuals.round().abs(), symbols, residuals)
             bits = distribution.bits(sent + self._noise(residuals), log_scales)
         else:
-            coded = level_position(log_scales) >= FIRST_CODED_LEVEL
-            symbols = symbols * coded
-            bits = distribution.bits(symbols, log_scales) * coded
+            symbols = chosen
+            bits = distribution.bits(residuals + (chosen - residuals).detach(), log_scales)
         y_hat = symbols + means
         if mask is not None:
             bits, symbols, y_hat = bits * mask, symbols * mask, y_hat * mask

@@ -45,7 +45,7 @@ class EntropyConfig:
     adaptive: whether the coder learns from what it coded before in the group of pictures, by context mixing
     ("hyperprior", "checkerboard").
     step, span: the quantisation step where quality is lowest, and how many times finer it starts at the highest
-    (variable-rate models only). context: the networks of the channel-wise models.
+    (variable-rate models only); fixed_steps: whether they stay so. context: the networks of the channel-wise models.
     """
 
     model: str = "hyperprior"
@@ -58,4 +58,5 @@ class EntropyConfig:
     adaptive: bool = False
     step: float = 0.35
     span: float = 16.0
+    fixed_steps: bool = False
     context: ContextConfig = field(default_factory=ContextConfig)

@@ -1,14 +1,16 @@
 """Latents to y_hat through a coder: the gain of the quality level around an entropy model."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from ..layers.gains import QuantizationGain
+from ..layers.transform import Analysis
 from .channelwise import ChannelwiseHyperprior
 from .checkerboard import CheckerboardHyperprior
-from .coders import EntropyCoder
+from .coders import EntropyCoder, RateEstimator
 from .config import EntropyConfig
 from .hyperprior import CodedLatents, EntropyModel, MeanScaleHyperprior
 from .mambaic import ContextHyperprior
@@ -33,7 +35,7 @@ class LatentCodec(nn.Module):
     def __init__(self, latents: int, config: EntropyConfig, levels: int = 0, deviations: Tensor | None = None,
                  condition_channels: int = 0, stream: str = "latents"):  # fmt: skip
         super().__init__()
-        self.gain = QuantizationGain(latents, levels, config.step, config.span) if levels else None
+        self.gain = QuantizationGain(latents, levels, config.step, config.span, config.fixed_steps) if levels else None
         start = None
         if deviations is not None:
             steps = torch.logspace(0, -1, max(levels, 1), base=config.span)[:, None] * config.step
@@ -73,3 +75,18 @@ class Latents(NamedTuple):
         """The same values without gradient."""
         symbols = None if self.symbols is None else self.symbols.detach()
         return Latents(self.y_hat.detach(), self.exact.detach(), symbols)
+
+
+def closed_loop(
+    y: Tensor, code: Callable[[EntropyCoder, Tensor], tuple[Latents, Tensor]], analysis: Analysis
+) -> Tensor:
+    """What is better coded than y by a codec of linear analysis: y less what its synthesis adds by itself.
+
+    A linear analysis does not know the network in the synthesis. So the encoder tries: code(coder, y) gives the latents
+    and what they decode to, and what this differs from them by, analysed, is taken off. Other codecs' y is left as it
+    is; so is all in training, which would take half as long again.
+    """
+    if not analysis.linear or analysis.training:
+        return y
+    latents, decoded = code(RateEstimator(len(y), training=False, device=y.device), y)
+    return y + latents.y_hat - analysis(decoded)

@@ -12,6 +12,7 @@ class FlowConfig:
 
     resolution: 1 codes the flow at the frame's own resolution, 4 at a quarter of it (then strides count from there).
     search: start from block matching in the encoder. interpolation: of the sharp plane, bilinear or bicubic.
+    refinement: side of the blocks that may have a displacement of their own, 0 for none.
     """
 
     transform: TransformConfig = field(default_factory=TransformConfig)
@@ -21,3 +22,4 @@ class FlowConfig:
     resolution: int = 1
     search: bool = False
     interpolation: str = "bilinear"
+    refinement: int = 0

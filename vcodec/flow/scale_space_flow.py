@@ -12,6 +12,7 @@ from ..iframe.image_codec import pad_to_multiple
 from ..layers.dct import dct_deviations
 from ..layers.rate import lambda_of_quality
 from ..layers.transform import Analysis, Synthesis, full_precision
+from .block_refinement import BlockRefinement
 from .config import FlowConfig
 from .motion_search import motion_search
 from .warp import sampling_grid, scale_space_warp
@@ -28,7 +29,8 @@ class Motion(NamedTuple):
 
 
 class ScaleSpaceFlow(nn.Module):
-    """(x, reference) -> analysis -> latent codec -> synthesis -> flow field -> warp of the reference -> prediction.
+    """(x, reference) -> analysis -> latent codec -> synthesis -> flow field (-> block refinement)
+    -> warp of the reference -> prediction.
 
     The field has three channels: displacement in pixels along x and y, and the plane of the scale-space volume,
     where 0 is the sharp one.
@@ -46,6 +48,7 @@ class ScaleSpaceFlow(nn.Module):
             deviations = DEVIATION * dct_deviations(transform.latents, 2, transform.stride)
         self.latent_codec = LatentCodec(transform.latents, config.entropy, levels, deviations, stream="motion")
         self.synthesis = Synthesis(3, transform, levels, shortcut_channels=2)
+        self.refinement = BlockRefinement(config.refinement, levels) if config.refinement else None
 
     def code(self, coder: EntropyCoder, x: Tensor | None, reference: Tensor, quality: Tensor,
              previous: Latents | None = None) -> Motion:  # fmt: skip
@@ -75,6 +78,9 @@ class ScaleSpaceFlow(nn.Module):
         if self.config.resolution > 1:
             field = F.interpolate(field, scale_factor=float(self.config.resolution), mode="bilinear")
         flow = field[:, :, :height, :width]
+        if self.refinement is not None:
+            displacement = self.refinement.code(coder, x, reference, flow, quality)
+            flow = torch.cat([flow[:, :2] + displacement, flow[:, 2:]], dim=1)
         prediction = scale_space_warp(
             reference,
             flow,

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..entropy.coders import EntropyCoder
-from ..entropy.latent_codec import LatentCodec
+from ..entropy.latent_codec import LatentCodec, Latents, closed_loop
 from ..layers.dct import dct_deviations
 from ..layers.semantic import SemanticRouter
 from ..layers.transform import Analysis, Synthesis, full_precision
@@ -44,11 +44,17 @@ class ImageCodec(nn.Module):
         latent_shape = (
             batch, self.config.transform.latents, -(-height // self.stride), -(-width // self.stride)
         )  # fmt: skip
-        y = self.analysis(pad_to_multiple(x - 0.5, self.stride), quality) if x is not None else None
-        latents = self.latent_codec.code(coder, y, latent_shape, quality)
-        assignment = self._route(latents.exact) if self.router is not None else None
-        x_hat = self.synthesis(latents.y_hat, quality, assignment=assignment)[:, :, :height, :width].float() + 0.5
-        return x_hat.clamp(0, 1)
+
+        def code(coder: EntropyCoder, y: Tensor | None) -> tuple[Latents, Tensor]:
+            latents = self.latent_codec.code(coder, y, latent_shape, quality)
+            assignment = self._route(latents.exact) if self.router is not None else None
+            return latents, self.synthesis(latents.y_hat, quality, assignment=assignment)
+
+        y = None
+        if x is not None:
+            y = closed_loop(self.analysis(pad_to_multiple(x - 0.5, self.stride), quality), code, self.analysis)
+        _, decoded = code(coder, y)
+        return (decoded[:, :, :height, :width].float() + 0.5).clamp(0, 1)
 
     def _route(self, exact: Tensor) -> Tensor:
         assert self.router is not None

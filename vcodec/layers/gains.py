@@ -30,15 +30,23 @@ class QuantizationGain(nn.Module):
     never quantises more coarsely. forward() gives (gain, inverse), each (batch, channels, 1, 1).
 
     Args: channels; levels; step, the quantisation step of the lowest quality; span, how many times finer the
-    highest quality starts.
+    highest quality starts; fixed: whether the steps stay as they are, so that only the way back is learned.
     """
 
-    def __init__(self, channels: int, levels: int, step: float, span: float):
+    def __init__(self, channels: int, levels: int, step: float, span: float, fixed: bool = False):
         super().__init__()
         rise = math.log(span) / max(levels - 1, 1)
-        self.log_gain = nn.Parameter(torch.full((1, channels), -math.log(step)))
-        self.rise = nn.Parameter(torch.full((levels - 1, channels), math.log(math.expm1(rise))))
+        log_gain = torch.full((1, channels), -math.log(step))
+        rises = torch.full((levels - 1, channels), math.log(math.expm1(rise)))
+        for name, table in (("log_gain", log_gain), ("rise", rises)):
+            if fixed:
+                self.register_buffer(name, table)
+            else:
+                self.register_parameter(name, nn.Parameter(table))
         self.log_correction = nn.Parameter(torch.zeros(levels, channels))
+
+    log_gain: Tensor
+    rise: Tensor
 
     def forward(self, quality: Tensor) -> tuple[Tensor, Tensor]:
         steps = torch.cat([self.log_gain, F.softplus(self.rise)]).cumsum(0)

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .dct import dct_analysis_weight
@@ -33,7 +34,8 @@ class TransformConfig:
     kind: vss | swin | conv | semantic. widths, strides, kernels: one a stage, the last stage making the latents (its
     width is the latents'). depths: blocks after each stage but the last. sampling: "deconv" (strided convolutions,
     transposed in the synthesis) or "shuffle" (pixel unshuffle before, pixel shuffle after a convolution). activation:
-    what `conv` has for a block, "gdn" or "relu". shortcut: a linear transform beside the network, starting as a DCT.
+    what `conv` has for a block, "gdn" or "relu". shortcut: a linear transform beside the network, starting as a DCT;
+    fixed_shortcut: and staying one; linear_analysis: and alone in the analysis, which then has no network.
     clusters: of the semantic blocks.
     """
 
@@ -45,6 +47,8 @@ class TransformConfig:
     sampling: str = "deconv"
     activation: str = "gdn"
     shortcut: bool = False
+    fixed_shortcut: bool = False
+    linear_analysis: bool = False
     d_state: int = 16
     expand: float = 2.0
     window: int = 8
@@ -59,6 +63,8 @@ class TransformConfig:
             raise ValueError(f"unknown kind of transform '{self.kind}': choose from {known}")
         if not len(self.widths) == len(self.strides) == len(self.kernels) == len(self.depths) + 1:
             raise ValueError("widths, strides and kernels need one entry a stage, depths one less")
+        if self.linear_analysis and not (self.shortcut and self.fixed_shortcut):
+            raise ValueError("a linear analysis is a fixed shortcut")
 
     @property
     def stride(self) -> int:
@@ -76,7 +82,7 @@ class Analysis(nn.Module):
     """(batch, in_channels, H, W) to latents (batch, widths[-1], H / stride, W / stride), rounded up.
 
     Args: levels: quality levels for the modulation of features, 0 for none; shortcut_channels: how many of the first
-    input channels the linear shortcut reads.
+    input channels the linear shortcut reads. A linear analysis passes no gradient on.
     """
 
     def __init__(self, in_channels: int, config: TransformConfig, levels: int = 0, shortcut_channels: int = 3):
@@ -84,7 +90,8 @@ class Analysis(nn.Module):
         self.stages = nn.ModuleList()
         self.modulations = nn.ModuleList()
         width = in_channels
-        for i, (out, stride, kernel) in enumerate(zip(config.widths, config.strides, config.kernels, strict=True)):
+        stages = zip(config.widths, config.strides, config.kernels, strict=True)
+        for i, (out, stride, kernel) in enumerate([] if config.linear_analysis else stages):
             last = i == len(config.depths)
             layers = [downsample(width, out, kernel, stride, config.sampling)]
             if not last:
@@ -96,23 +103,29 @@ class Analysis(nn.Module):
         self.shortcut_channels = shortcut_channels
         self.shortcut = None
         if config.shortcut:
-            block = config.stride
-            linear = nn.Conv2d(shortcut_channels * block**2, width, 1, bias=False)
-            with torch.no_grad():
-                linear.weight.copy_(dct_analysis_weight(width, shortcut_channels, block).flatten(1)[..., None, None])
-            self.shortcut = nn.Sequential(nn.PixelUnshuffle(block), linear)
-            _start_at_zero(self.stages[-1])
+            weight = dct_analysis_weight(config.latents, shortcut_channels, config.stride).flatten(1)
+            self.shortcut = nn.Sequential(nn.PixelUnshuffle(config.stride), _linear(weight, config.fixed_shortcut))
+            if self.stages:
+                _start_at_zero(self.stages[-1])
+
+    @property
+    def linear(self) -> bool:
+        """Whether the analysis is a fixed linear map."""
+        return not self.stages
 
     def forward(self, x: Tensor, quality: Tensor | None = None) -> Tensor:
+        linear = None
+        if self.shortcut is not None:
+            with full_precision(x):
+                linear = self.shortcut(x[:, : self.shortcut_channels].float())
+            if self.linear:
+                return linear.detach()  # gradients are those of given symbols, see RateEstimator
         hidden = x
         for i, stage in enumerate(self.stages):
             hidden = stage(hidden)
             if i < len(self.modulations) and quality is not None:
                 hidden = self.modulations[i](hidden, quality)
-        if self.shortcut is not None:
-            with full_precision(x):
-                hidden = hidden + self.shortcut(x[:, : self.shortcut_channels].float())
-        return hidden
+        return hidden if linear is None else hidden + linear
 
 
 class Synthesis(nn.Module):
@@ -149,12 +162,10 @@ class Synthesis(nn.Module):
             width = out
         self.shortcut = None
         if config.shortcut:
-            linear = nn.Conv2d(config.latents, out_channels * config.stride**2, 1, bias=False)
-            weight = dct_analysis_weight(config.latents, shortcut_channels or out_channels, config.stride)
-            with torch.no_grad():
-                linear.weight.zero_()
-                linear.weight[: weight[0].numel()] = weight.flatten(1).T[..., None, None]
-            self.shortcut = nn.Sequential(linear, nn.PixelShuffle(config.stride))
+            inverse = dct_analysis_weight(config.latents, shortcut_channels or out_channels, config.stride).flatten(1).T
+            weight = inverse.new_zeros(out_channels * config.stride**2, config.latents)
+            weight[: len(inverse)] = inverse
+            self.shortcut = nn.Sequential(_linear(weight, config.fixed_shortcut), nn.PixelShuffle(config.stride))
             _start_at_zero(self.stages[-1])
 
     def forward(
@@ -220,6 +231,29 @@ def upsample(in_channels: int, out_channels: int, kernel: int, stride: int, samp
         inner = nn.Conv2d(in_channels, out_channels * stride**2, kernel, padding=kernel // 2)
         return nn.Sequential(inner, nn.PixelShuffle(stride)) if stride > 1 else nn.Sequential(inner)
     return nn.ConvTranspose2d(in_channels, out_channels, kernel, stride, padding=kernel // 2, output_padding=stride - 1)
+
+
+class FixedLinear(nn.Module):
+    """A 1x1 convolution that is never trained; its weight follows from the configuration and is not saved."""
+
+    weight: Tensor
+
+    def __init__(self, weight: Tensor):
+        super().__init__()
+        self.register_buffer("weight", weight[..., None, None], persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(x, self.weight)
+
+
+def _linear(weight: Tensor, fixed: bool) -> nn.Module:
+    """A 1x1 convolution that has, or starts with, this weight (out_channels, in_channels)."""
+    if fixed:
+        return FixedLinear(weight)
+    linear = nn.Conv2d(weight.shape[1], weight.shape[0], 1, bias=False)
+    with torch.no_grad():
+        linear.weight.copy_(weight[..., None, None])
+    return linear
 
 
 def full_precision(like: Tensor) -> torch.autocast:

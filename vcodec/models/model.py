@@ -10,7 +10,7 @@ from ..entropy.coders import EntropyCoder, RateEstimator
 from ..entropy.factorized import FactorizedPrior
 from ..entropy.hyperprior import EntropyModel
 from ..entropy.latent_codec import Latents
-from ..flow import Motion, ScaleSpaceFlow
+from ..flow import BlockRefinement, Motion, ScaleSpaceFlow
 from ..iframe import ImageCodec, ImageConfig
 from ..layers.chroma import subsampled
 from ..residual import ResidualCodec
@@ -98,6 +98,10 @@ class ImageModel(nn.Module):
         """The parameters of the motion path: none."""
         return []
 
+    def residual_parameters(self) -> list[nn.Parameter]:
+        """The parameters of the residual path: none."""
+        return []
+
     def update(self) -> None:
         """Makes the integer tables of the priors from their densities; call before saving or coding."""
         for module in self.modules():
@@ -117,7 +121,7 @@ class ImageModel(nn.Module):
     def make_exact(self) -> None:
         """Turns everything on the way to the scales to float64: the last step before coding."""
         for module in self.modules():
-            if isinstance(module, EntropyModel | ImageCodec):
+            if isinstance(module, EntropyModel | ImageCodec | BlockRefinement):
                 module.make_exact()
 
 
@@ -212,6 +216,10 @@ class VideoModel(ImageModel):
     def motion_parameters(self) -> list[nn.Parameter]:
         """The parameters of the motion path."""
         return list(self.flow.parameters())
+
+    def residual_parameters(self) -> list[nn.Parameter]:
+        """The parameters of the residual path."""
+        return list(self.residual.parameters())
 
 
 def shown(picture: Tensor, chroma: str) -> Tensor:

@@ -12,6 +12,9 @@ from .registry import register_model
 
 LEVELS = 9
 
+# Quantisation steps of an orthonormal transform where lambda says so, RDOQ_PRICE / 8 bits being worth a squared step
+STEP, SPAN = 1.33, 42.2
+
 
 def _ssf(kind: str, window: int, levels: int = 0) -> tuple[TransformConfig, EntropyConfig]:
     """One path of scale-space flow at the paper's sizes (MambaVC, appendix A)."""
@@ -53,20 +56,22 @@ def convvc_ssf() -> VideoConfig:
     return _ssf_video("conv")
 
 
-def _small_hyper(width: int, latents: int) -> TransformConfig:
+def _small_hyper(width: int, latents: int, steps: int) -> TransformConfig:
     return TransformConfig(
-        kind="conv", activation="relu", widths=(width, latents), strides=(2, 2), kernels=(3, 3), depths=(1,),
-        sampling="shuffle",
+        kind="conv", activation="relu", widths=(*[width] * (steps - 1), latents), strides=(2,) * steps,
+        kernels=(3,) * steps, depths=(1,) * (steps - 1), sampling="shuffle",
     )  # fmt: skip
 
 
 def _small_image(kind: str) -> ImageConfig:
     transform = TransformConfig(
-        kind=kind, widths=(64, 128, 192, 384), strides=(4, 2, 2, 1), kernels=(3, 1, 1, 1), depths=(1, 2, 3),
-        sampling="shuffle", shortcut=True, d_state=1, expand=1.0, mlp_ratio=2.0,
+        kind=kind, widths=(64, 128, 96), strides=(4, 2, 1), kernels=(3, 1, 1), depths=(1, 3),
+        sampling="shuffle", shortcut=True, fixed_shortcut=True, linear_analysis=True, d_state=1, expand=1.0,
+        mlp_ratio=2.0,
     )  # fmt: skip
     entropy = EntropyConfig(
-        model="checkerboard", hyper=_small_hyper(80, 64), width=96, distribution="laplace", adaptive=True
+        model="checkerboard", hyper=_small_hyper(64, 64, 3), width=64, linear=True, distribution="laplace",
+        adaptive=True, step=STEP, span=SPAN, fixed_steps=True,
     )  # fmt: skip
     return ImageConfig(transform, entropy, levels=LEVELS)
 
@@ -77,15 +82,16 @@ def _small_video(kind: str) -> VideoConfig:
         sampling="shuffle", shortcut=True, d_state=1, expand=1.0, window=4, mlp_ratio=2.0,
     )  # fmt: skip
     residual = TransformConfig(
-        kind=kind, widths=(48, 96, 128, 384), strides=(4, 2, 2, 1), kernels=(3, 1, 1, 1), depths=(0, 2, 2),
-        sampling="shuffle", shortcut=True, d_state=1, expand=1.0, mlp_ratio=2.0,
+        kind=kind, widths=(48, 96, 96), strides=(4, 2, 1), kernels=(3, 1, 1), depths=(0, 2),
+        sampling="shuffle", shortcut=True, fixed_shortcut=True, linear_analysis=True, d_state=1, expand=1.0,
+        mlp_ratio=2.0,
     )  # fmt: skip
     return VideoConfig(
         iframe=_small_image(kind),
         flow=FlowConfig(
             flow,
             EntropyConfig(
-                model="checkerboard", hyper=_small_hyper(64, 48), width=64, context_width=40, temporal=True,
+                model="checkerboard", hyper=_small_hyper(64, 48, 2), width=64, context_width=40, temporal=True,
                 linear=True, distribution="laplace", adaptive=True, step=2.0, span=6.0,
             ),
             planes=2,
@@ -93,14 +99,16 @@ def _small_video(kind: str) -> VideoConfig:
             resolution=4,
             search=True,
             interpolation="bicubic",
+            refinement=8,
         ),
         residual=ResidualConfig(
             residual,
             EntropyConfig(
-                model="checkerboard", hyper=_small_hyper(56, 64), width=80, context_width=40, temporal=True,
-                distribution="laplace", adaptive=True,
+                model="checkerboard", hyper=_small_hyper(48, 64, 3), width=48, context_width=32, temporal=True,
+                distribution="laplace", adaptive=True, step=STEP, span=SPAN, fixed_steps=True,
             ),
             conditional=True,
+            condition_widths=(48, 64),
         ),
         levels=LEVELS,
         subsampled_references=True,

@@ -10,10 +10,11 @@ from ..layers.transform import TransformConfig
 class ResidualConfig:
     """conditional: analysis, synthesis and means see the prediction as well, through features of the given widths
 
-    (condition_widths: one each at strides 4, 8 and 16). Otherwise the synthesis sees the motion latents, as in SSF.
+    (condition_widths: one for each sampling step of the transform). Otherwise the synthesis sees the motion latents,
+    as in SSF.
     """
 
     transform: TransformConfig = field(default_factory=TransformConfig)
     entropy: EntropyConfig = field(default_factory=EntropyConfig)
     conditional: bool = False
-    condition_widths: tuple[int, int, int] = (48, 64, 64)
+    condition_widths: tuple[int, ...] = (48, 64, 64)

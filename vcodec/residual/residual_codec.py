@@ -4,12 +4,14 @@ import torch
 from torch import Tensor, nn
 
 from ..entropy.coders import EntropyCoder
-from ..entropy.latent_codec import LatentCodec, Latents
+from ..entropy.latent_codec import LatentCodec, Latents, closed_loop
 from ..flow.scale_space_flow import Motion
 from ..iframe.image_codec import pad_to_multiple
 from ..layers.dct import dct_deviations
 from ..layers.transform import Analysis, Synthesis, downsample
 from .config import ResidualConfig
+
+NAMES = ("fine", "middle", "coarse", "coarsest")  # of the features of the prediction
 
 
 class ResidualCodec(nn.Module):
@@ -26,13 +28,13 @@ class ResidualCodec(nn.Module):
         self.stride = transform.stride
         deviations = dct_deviations(transform.latents, 3, self.stride) if transform.shortcut else None
         if config.conditional:
-            fine, middle, coarse = config.condition_widths
-            self.condition: nn.Module | None = _PredictionFeatures(config.condition_widths)
+            widths = config.condition_widths
+            self.condition: nn.Module | None = _PredictionFeatures(widths, transform.strides)
             self.analysis = Analysis(6, transform, levels)
             self.latent_codec = LatentCodec(
-                transform.latents, config.entropy, levels, deviations, coarse, stream="residual"
+                transform.latents, config.entropy, levels, deviations, widths[-1], stream="residual"
             )
-            self.synthesis = Synthesis(3, transform, levels, conditions=(coarse, middle, fine))
+            self.synthesis = Synthesis(3, transform, levels, conditions=widths[::-1])
         else:
             self.condition = None
             self.analysis = Analysis(3, transform, levels)
@@ -48,32 +50,37 @@ class ResidualCodec(nn.Module):
         batch, _, height, width = motion.prediction.shape
         shape = (batch, self.config.transform.latents, -(-height // self.stride), -(-width // self.stride))
         prediction = pad_to_multiple(motion.prediction, self.stride)
-        residual = pad_to_multiple(x, self.stride) - prediction if x is not None else None
-        if self.condition is None:
-            y = self.analysis(residual, quality) if residual is not None else None
-            latents = self.latent_codec.code(coder, y, shape, quality, previous=previous)
-            decoded = self.synthesis(torch.cat([latents.y_hat, motion.latents.y_hat], dim=1), quality)
-        else:
-            features = self.condition(prediction - 0.5)
-            y = None
-            if residual is not None:
-                y = self.analysis(torch.cat([residual, prediction - 0.5], dim=1), quality)
-            latents = self.latent_codec.code(coder, y, shape, quality, features[0], previous)
-            decoded = self.synthesis(latents.y_hat, quality, features)
+        features = self.condition(prediction - 0.5) if self.condition is not None else None
+
+        def code(coder: EntropyCoder, y: Tensor | None) -> tuple[Latents, Tensor]:
+            latents = self.latent_codec.code(coder, y, shape, quality, features and features[0], previous)
+            if features is None:
+                return latents, self.synthesis(torch.cat([latents.y_hat, motion.latents.y_hat], dim=1), quality)
+            return latents, self.synthesis(latents.y_hat, quality, features)
+
+        y = None
+        if x is not None:
+            residual = pad_to_multiple(x, self.stride) - prediction
+            seen = residual if features is None else torch.cat([residual, prediction - 0.5], dim=1)
+            y = closed_loop(self.analysis(seen, quality), code, self.analysis)
+        latents, decoded = code(coder, y)
         return decoded[:, :, :height, :width].float(), latents
 
 
 class _PredictionFeatures(nn.Module):
-    """Features of the prediction at strides 16, 8 and 4 (in this order)."""
+    """Features of the prediction after each of the transform's sampling steps, coarsest first."""
 
-    def __init__(self, widths: tuple[int, int, int]):
+    def __init__(self, widths: tuple[int, ...], strides: tuple[int, ...]):
         super().__init__()
-        fine, middle, coarse = widths
-        self.fine = nn.Sequential(downsample(3, fine, 1, 4, "shuffle"), nn.LeakyReLU(0.1))
-        self.middle = nn.Sequential(downsample(fine, middle, 1, 2, "shuffle"), nn.LeakyReLU(0.1))
-        self.coarse = nn.Sequential(downsample(middle, coarse, 1, 2, "shuffle"), nn.LeakyReLU(0.1))
+        strides = tuple(stride for stride in strides if stride > 1)
+        if len(widths) != len(strides):
+            raise ValueError(f"{len(widths)} condition_widths for {len(strides)} sampling steps")
+        self.names = NAMES[: len(widths)]
+        for name, before, width, stride in zip(self.names, (3, *widths), widths, strides, strict=False):
+            setattr(self, name, nn.Sequential(downsample(before, width, 1, stride, "shuffle"), nn.LeakyReLU(0.1)))
 
-    def forward(self, prediction: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        fine = self.fine(prediction)
-        middle = self.middle(fine)
-        return self.coarse(middle), middle, fine
+    def forward(self, prediction: Tensor) -> list[Tensor]:
+        features = [prediction]
+        for name in self.names:
+            features.append(getattr(self, name)(features[-1]))
+        return features[:0:-1]

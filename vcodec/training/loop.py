@@ -141,7 +141,8 @@ class Trainer:
         """The model as this stage trains it: the rest frozen, wrapped for a group."""
         self.model.train().requires_grad_(False)
         image, video = self.model.image_parameters(), self.model.video_parameters()
-        parts = {"image": image, "video": video, "motion": self.model.motion_parameters(), "all": [*image, *video]}
+        motion, residual = self.model.motion_parameters(), self.model.residual_parameters()
+        parts = {"image": image, "video": video, "motion": motion, "residual": residual, "all": [*image, *video]}
         for parameter in parts[stage.train]:
             parameter.requires_grad_(True)
         self.optimizer.zero_grad(set_to_none=True)

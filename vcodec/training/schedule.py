@@ -21,8 +21,8 @@ class Stage:
 
     `kind` "image" trains on single pictures, `kind` "video" on sequences of `frames` frames, the first of
     which is an I-frame. `train` names the parameters that move: those of the I-frame codec ("image"), of
-    motion and residual ("video"), of motion alone ("motion"), or "all". With "motion" the loss is about what the
-    residual of the prediction will cost (see `vcodec.training.objective`).
+    motion and residual ("video"), of motion alone ("motion"), of the residual alone ("residual"), or "all". With
+    "motion" the loss is about what the residual of the prediction will cost (see `vcodec.training.objective`).
 
     The rate: with `lmbda` None, a quality is drawn uniformly in `quality` (low, high) for each sample, and
     its lambda follows from it; with a number, every sample has this lambda and the quality that belongs to
@@ -55,7 +55,7 @@ class Stage:
     batch_size: int = 8
     crop: tuple[int, int] = (256, 256)  # height, width
     frames: int = 1
-    train: Literal["image", "video", "motion", "all"] = "all"
+    train: Literal["image", "video", "motion", "residual", "all"] = "all"
     learning_rate: float = 1e-4
     warmup_steps: int = 0
     decay: Literal["constant", "cosine"] = "constant"
@@ -96,7 +96,7 @@ class Stage:
 def _problems(stage: Stage) -> Iterator[str]:
     choices = {
         "kind": ("image", "video"),
-        "train": ("image", "video", "motion", "all"),
+        "train": ("image", "video", "motion", "residual", "all"),
         "decay": ("constant", "cosine"),
         "distortion": ("mse", "ms-ssim"),
         "chroma": ("444", "420"),
