@@ -1,5 +1,7 @@
 """A hyperprior with two passes over the latents, the second reading the first: spatial and channel context."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -52,14 +54,19 @@ class CheckerboardHyperprior(EntropyModel):
             means = means + self.linear_past(torch.zeros_like(means) if previous is None else previous.y_hat.float())
         log_scales, _ = self.scale_head.first(scale_features, [past_scales])
         log_scales = self._base_log_scales(quality) + log_scales
-        y_hat_first, symbols_first = coder.code_latents(y, means, log_scales, first, self.distribution)
+        y_hat_first, symbols_first = coder.code_latents(y, means, self._bounded(log_scales), first, self.distribution)
 
         means = means + self.mean_head.second(hidden, y_hat_first)
         if self.linear_neighbours is not None:
             means = means + self.linear_neighbours(symbols_first.float())
         log_scales = log_scales + self.scale_head.second(scale_features, _magnitude(symbols_first, log_scales))
+        log_scales = self._bounded(log_scales)
         y_hat_second, symbols_second = coder.code_latents(y, means, log_scales, ~first, self.distribution)
         return CodedLatents(y_hat_first + y_hat_second, symbols_first + symbols_second)
+
+    def _bounded(self, log_scales: Tensor) -> Tensor:
+        least = self.config.least_scale
+        return log_scales.clamp_min(math.log(least)) if least else log_scales
 
     def _history(self, previous: CodedLatents | None, mean_features: Tensor,
                  scale_features: Tensor) -> tuple[Tensor | None, Tensor | None]:  # fmt: skip

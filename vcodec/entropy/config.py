@@ -45,7 +45,10 @@ class EntropyConfig:
     adaptive: whether the coder learns from what it coded before in the group of pictures, by context mixing
     ("hyperprior", "checkerboard").
     step, span: the quantisation step where quality is lowest, and how many times finer it starts at the highest
-    (variable-rate models only); fixed_steps: whether they stay so. context: the networks of the channel-wise models.
+    (variable-rate models only); fixed_steps: whether they stay so.
+    least_scale: below which no scale goes, so that networks are never too sure of a zero; an adaptive coder finds out
+    what it is sure of ("checkerboard").
+    context: the networks of the channel-wise models.
     """
 
     model: str = "hyperprior"
@@ -59,4 +62,5 @@ class EntropyConfig:
     step: float = 0.35
     span: float = 16.0
     fixed_steps: bool = False
+    least_scale: float = 0.0
     context: ContextConfig = field(default_factory=ContextConfig)

@@ -71,7 +71,7 @@ def _small_image(kind: str) -> ImageConfig:
     )  # fmt: skip
     entropy = EntropyConfig(
         model="checkerboard", hyper=_small_hyper(64, 64, 3), width=64, linear=True, distribution="laplace",
-        adaptive=True, step=STEP, span=SPAN, fixed_steps=True,
+        adaptive=True, step=STEP, span=SPAN, fixed_steps=True, least_scale=0.25,
     )  # fmt: skip
     return ImageConfig(transform, entropy, levels=LEVELS)
 
