@@ -122,6 +122,22 @@ def test_training_rounds_straight_through_and_the_noise_belongs_to_the_sample():
     assert torch.allclose(bits, alone)
 
 
+def test_training_sees_the_rate_of_what_is_sent_where_the_analysis_is_fixed():
+    y, means, log_scales = latents(1)
+    means, log_scales = means.clone().requires_grad_(), log_scales.float().clamp_min(-1).requires_grad_()
+    training, evaluation = (RateEstimator(1, training=mode) for mode in (True, False))
+    y_hat, symbols = training.code_latents(y, means, log_scales)
+    expected, _ = evaluation.code_latents(y, means, log_scales)
+    assert torch.equal(y_hat, expected)
+    assert training.bits.item() == pytest.approx(evaluation.bits.item(), rel=1e-5)
+    assert not symbols.requires_grad  # the choice is given: the picture moves with the means alone
+    (gradient,) = torch.autograd.grad(y_hat.sum(), means, retain_graph=True)
+    assert torch.equal(gradient, torch.ones_like(means))
+    scales, by_means = torch.autograd.grad(training.bits.sum(), [log_scales, means])
+    assert scales.any()
+    assert not by_means[symbols == 0].any()
+
+
 @pytest.mark.parametrize("price", [4.0, 8.66, 30.0])
 def test_optimised_quantisation_is_the_best_of_nearest_and_next_lower(price):
     y, means, log_scales = latents(3)
