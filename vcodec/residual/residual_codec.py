@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from ..entropy.coders import EntropyCoder
-from ..entropy.latent_codec import LatentCodec, Latents, closed_loop
+from ..entropy.latent_codec import LatentCodec, Latents
 from ..flow.scale_space_flow import Motion
 from ..iframe.image_codec import pad_to_multiple
 from ..layers.dct import dct_deviations
@@ -52,18 +52,15 @@ class ResidualCodec(nn.Module):
         prediction = pad_to_multiple(motion.prediction, self.stride)
         features = self.condition(prediction - 0.5) if self.condition is not None else None
 
-        def code(coder: EntropyCoder, y: Tensor | None) -> tuple[Latents, Tensor]:
-            latents = self.latent_codec.code(coder, y, shape, quality, features and features[0], previous)
-            if features is None:
-                return latents, self.synthesis(torch.cat([latents.y_hat, motion.latents.y_hat], dim=1), quality)
-            return latents, self.synthesis(latents.y_hat, quality, features)
-
         y = None
         if x is not None:
             residual = pad_to_multiple(x, self.stride) - prediction
-            seen = residual if features is None else torch.cat([residual, prediction - 0.5], dim=1)
-            y = closed_loop(self.analysis(seen, quality), code, self.analysis)
-        latents, decoded = code(coder, y)
+            y = self.analysis(residual if features is None else torch.cat([residual, prediction - 0.5], dim=1), quality)
+        latents = self.latent_codec.code(coder, y, shape, quality, features and features[0], previous)
+        if features is None:
+            decoded = self.synthesis(torch.cat([latents.y_hat, motion.latents.y_hat], dim=1), quality)
+        else:
+            decoded = self.synthesis(latents.y_hat, quality, features)
         return decoded[:, :, :height, :width].float(), latents
 
 
