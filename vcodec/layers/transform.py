@@ -82,7 +82,7 @@ class Analysis(nn.Module):
     """(batch, in_channels, H, W) to latents (batch, widths[-1], H / stride, W / stride), rounded up.
 
     Args: levels: quality levels for the modulation of features, 0 for none; shortcut_channels: how many of the first
-    input channels the linear shortcut reads. A linear analysis passes no gradient on.
+    input channels the linear shortcut reads. In training a linear analysis passes no gradient on.
     """
 
     def __init__(self, in_channels: int, config: TransformConfig, levels: int = 0, shortcut_channels: int = 3):
@@ -119,7 +119,7 @@ class Analysis(nn.Module):
             with full_precision(x):
                 linear = self.shortcut(x[:, : self.shortcut_channels].float())
             if self.linear:
-                return linear.detach()  # gradients are those of given symbols, see RateEstimator
+                return linear.detach() if self.training else linear  # of given symbols, see RateEstimator
         hidden = x
         for i, stage in enumerate(self.stages):
             hidden = stage(hidden)
