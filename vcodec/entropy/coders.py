@@ -98,8 +98,7 @@ class RateEstimator:
             sent = torch.where(chosen.abs() < residuals.round().abs(), symbols, residuals)
             bits = distribution.bits(sent + self._noise(residuals), log_scales)
         else:
-            symbols = chosen
-            bits = distribution.bits(residuals + (chosen - residuals).detach(), log_scales)
+            bits, symbols = distribution.bits(symbols, log_scales), chosen
         y_hat = symbols + means
         if mask is not None:
             bits, symbols, y_hat = bits * mask, symbols * mask, y_hat * mask

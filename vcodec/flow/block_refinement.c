@@ -7,23 +7,16 @@
 #include <stdint.h>
 #include <stdlib.h>
 
-#if defined(__GNUC__) && defined(__x86_64__) && defined(__GLIBC__)
-#define CLONES __attribute__((target_clones("avx512f", "avx2", "default"))) /* one build for every x86-64 */
-#else
-#define CLONES
-#endif
-#if defined(_WIN32)
-#define PUBLIC __declspec(dllexport)
-#else
-#define PUBLIC __attribute__((visibility("default")))
-#endif
+#include "portable.h"
 
-enum { AROUND = 16, STEPS = 5, BESIDE = 4 };
+enum { STEPS = 5, BESIDE = 4 };
 
 typedef struct {
     const float *current, *past, *flow; /* luma (height, width), luma, (2, height, width) */
     int64_t height, width, rows, columns, block;
     float samples, scale; /* of `bits_of_error` */
+    const float *prices;  /* of no vector, of a vector, of each axis other than 0, of each doubling of its size */
+    int32_t most;
 } problem;
 
 typedef struct {
@@ -51,17 +44,20 @@ CLONES static float row_error(const float *current, const float *past, const flo
     return sum;
 }
 
-static float vector_bits(int32_t x, int32_t y) {
-    if (!x && !y) return 0.4f;
-    return 3 + (x ? 5 + 3 * log2f(1 + (float)abs(x)) : 0) + (y ? 5 + 3 * log2f(1 + (float)abs(y)) : 0);
+static float axis_bits(const problem *p, int32_t size) {
+    return size ? p->prices[2] + p->prices[3] * log2f(1 + (float)abs(size)) : 0;
 }
 
-static void try(const problem *p, int64_t row, int64_t column, int32_t x, int32_t y, int32_t most, choice *best) {
-    if (abs(x) > most || abs(y) > most || (x == best->x && y == best->y)) return;
+static float vector_bits(const problem *p, int32_t x, int32_t y) {
+    return x || y ? p->prices[1] + axis_bits(p, x) + axis_bits(p, y) : p->prices[0];
+}
+
+static void try(const problem *p, int64_t row, int64_t column, int32_t x, int32_t y, choice *best) {
+    if (abs(x) > p->most || abs(y) > p->most || (x == best->x && y == best->y)) return;
     const int64_t top = row * p->block, left = column * p->block;
     const int64_t height = p->height - top < p->block ? p->height - top : p->block;
     const int64_t width = p->width - left < p->block ? p->width - left : p->block;
-    const float spent = vector_bits(x, y);
+    const float spent = vector_bits(p, x, y);
     /* an error from which on the candidate can't win */
     const float hopeless = (exp2f((best->cost - spent) / (0.5f * p->samples)) - 1) / p->scale;
     float error = 0;
@@ -78,67 +74,69 @@ static void try(const problem *p, int64_t row, int64_t column, int32_t x, int32_
 
 static int32_t quarters(float pixels) { return (int32_t)floorf(4 * pixels + 0.5f); }
 
+static int64_t centre(const problem *p, int64_t row, int64_t column) {
+    const int64_t y = row * p->block + p->block / 2, x = column * p->block + p->block / 2;
+    return (y < p->height ? y : p->height - 1) * p->width + (x < p->width ? x : p->width - 1);
+}
+
 /* The motion of the blocks around in place of the own. */
-static void try_around(const problem *p, int64_t row, int64_t column, int32_t most, choice *best) {
-    const int64_t plane = p->height * p->width;
-#define CENTRE(r, c) \
-    (((r) * p->block + p->block / 2 < p->height ? (r) * p->block + p->block / 2 : p->height - 1) * p->width + \
-     ((c) * p->block + p->block / 2 < p->width ? (c) * p->block + p->block / 2 : p->width - 1))
-    const int64_t own = CENTRE(row, column);
+static void try_around(const problem *p, int64_t row, int64_t column, choice *best) {
+    const int64_t plane = p->height * p->width, own = centre(p, row, column);
     for (int distance = 1; distance <= 2; distance++)
         for (int down = -1; down <= 1; down++)
             for (int right = -1; right <= 1; right++) {
                 int64_t r = row + down * distance, c = column + right * distance;
                 r = r < 0 ? 0 : r >= p->rows ? p->rows - 1 : r;
                 c = c < 0 ? 0 : c >= p->columns ? p->columns - 1 : c;
-                const int64_t other = CENTRE(r, c);
+                const int64_t other = centre(p, r, c);
                 try(p, row, column, quarters(p->flow[other] - p->flow[own]),
-                    quarters(p->flow[plane + other] - p->flow[plane + own]), most, best);
+                    quarters(p->flow[plane + other] - p->flow[plane + own]), best);
             }
 }
 
-static void refine(const problem *p, int64_t row, int64_t column, int32_t most, choice *best) {
+static void refine(const problem *p, int64_t row, int64_t column, choice *best) {
     static const int32_t steps[STEPS] = {8, 4, 4, 2, 1};
-    best->cost = INFINITY, best->x = most + 1; /* nothing was tried yet */
-    try(p, row, column, 0, 0, most, best);
-    if (best->cost <= vector_bits(0, 1)) return; /* no vector costs less, whatever it predicts */
-    try_around(p, row, column, most, best);
+    best->cost = INFINITY, best->x = p->most + 1; /* nothing was tried yet */
+    try(p, row, column, 0, 0, best);
+    if (best->cost <= vector_bits(p, 0, 1)) return; /* no vector costs less, whatever it predicts */
+    try_around(p, row, column, best);
     for (int i = 0; i < STEPS; i++) {
         const int32_t x = best->x, y = best->y;
         for (int down = -1; down <= 1; down++)
             for (int right = -1; right <= 1; right++)
-                try(p, row, column, x + right * steps[i], y + down * steps[i], most, best);
+                try(p, row, column, x + right * steps[i], y + down * steps[i], best);
     }
 }
 
-static void try_beside(const problem *p, const choice *before, int64_t row, int64_t column, int32_t most,
+static void try_beside(const problem *p, const choice *before, int64_t row, int64_t column,
                        choice *best) {
     static const int steps[BESIDE][2] = {{-1, 0}, {1, 0}, {0, -1}, {0, 1}};
     for (int i = 0; i < BESIDE; i++) {
         const int64_t r = row + steps[i][0], c = column + steps[i][1];
         if (r < 0 || r >= p->rows || c < 0 || c >= p->columns) continue;
-        try(p, row, column, before[r * p->columns + c].x, before[r * p->columns + c].y, most, best);
+        try(p, row, column, before[r * p->columns + c].x, before[r * p->columns + c].y, best);
     }
 }
 
-/* Returns 0, or -1 where memory is lacking. current, past: luma (height, width); flow: (2, height, width); scale: see
- * `bits_of_error`; result: (2, rows, columns), whole quarters of a pixel. */
+/* Returns 0, or -1 where memory is lacking. current, past: luma (height, width); flow: (2, height, width); samples, scale: see
+ * `bits_of_error`; prices: NO_VECTOR, VECTOR, AXIS, DOUBLING; result: (2, rows, columns), whole quarters of a pixel. */
 PUBLIC int block_refinement(const float *current, const float *past, const float *flow, int64_t height, int64_t width,
-                            int64_t block, int most, float samples, float scale, int threads, float *result) {
+                            int64_t block, int most, const float *prices, float samples, float scale, int threads,
+                            float *result) {
     const int64_t rows = (height + block - 1) / block, columns = (width + block - 1) / block, count = rows * columns;
-    const problem p = {current, past, flow, height, width, rows, columns, block, samples, scale};
+    const problem p = {current, past, flow, height, width, rows, columns, block, samples, scale, prices, most};
     choice *first = malloc(2 * (size_t)count * sizeof(choice)), *last = first + count;
     if (!first) return -1;
 #ifdef _OPENMP
 #pragma omp parallel for schedule(dynamic, 16) num_threads(threads) if (threads > 1)
 #endif
-    for (int64_t i = 0; i < count; i++) refine(&p, i / columns, i % columns, most, &first[i]);
+    for (int64_t i = 0; i < count; i++) refine(&p, i / columns, i % columns, &first[i]);
 #ifdef _OPENMP
 #pragma omp parallel for schedule(dynamic, 16) num_threads(threads) if (threads > 1)
 #endif
     for (int64_t i = 0; i < count; i++) {
         last[i] = first[i];
-        try_beside(&p, first, i / columns, i % columns, most, &last[i]);
+        try_beside(&p, first, i / columns, i % columns, &last[i]);
         result[i] = (float)last[i].x, result[count + i] = (float)last[i].y;
     }
     (void)threads;

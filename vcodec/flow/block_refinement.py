@@ -5,6 +5,7 @@ The coded field is smooth, and most of its error is at the edges of what moves. 
 the vectors are symbols of a stream of their own, under one scale for each component and quality, coded adaptively.
 """
 
+import ctypes
 import math
 from functools import cache
 from typing import Any
@@ -15,14 +16,15 @@ from torch import Tensor, nn
 
 from ..entropy.coders import EntropyCoder
 from ..entropy.distributions import LAPLACE
-from ..kernels import cpu  # noqa: F401 - it loads PyTorch's thread pool, which the C library then shares
 from ..layers.gains import interpolate_levels
 from ..layers.rate import lambda_of_quality
 from ..native import FLOAT, INT, INT64, POINTER, c_library
+from .motion_search import luma, neighbours
 from .warp import sample, sampling_grid
 
 QUARTERS = 4  # of a pixel: the unit of the vectors
 MOST = 127  # quarters: the longest displacement along one axis
+NO_VECTOR, VECTOR, AXIS, DOUBLING = 0.4, 3.0, 5.0, 3.0  # bits: more with each axis other than 0 and with its size
 SAMPLES, GAIN = 128.0, 11.0  # of `bits_of_error`
 STEPS = (8, 4, 4, 2, 1)  # quarters, of the search around the best
 
@@ -87,7 +89,7 @@ def has_c_search() -> bool:
 
 def search_in_pytorch(x: Tensor, reference: Tensor, flow: Tensor, lmbda: Tensor, block: int) -> Tensor:
     """The same on any device: the definition that the C library is held to. The two may differ where costs tie."""
-    current, past = _luma(x), _luma(reference)
+    current, past = luma(x), luma(reference)
     height, width = x.shape[-2:]
     rows, columns = -(-height // block), -(-width // block)
     lmbda = lmbda.view(-1, 1, 1, 1)
@@ -97,8 +99,8 @@ def search_in_pytorch(x: Tensor, reference: Tensor, flow: Tensor, lmbda: Tensor,
         error = (sample(past, sampling_grid(moved)) - current).square()
         error = F.pad(error, (0, columns * block - width, 0, rows * block - height))
         sizes = vectors.abs()
-        bits = torch.where(sizes > 0, 5 + 3 * torch.log2(1 + sizes), 0.0).sum(1, keepdim=True)
-        bits = torch.where(bits > 0, 3 + bits, 0.4)
+        bits = torch.where(sizes > 0, AXIS + DOUBLING * torch.log2(1 + sizes), 0.0).sum(1, keepdim=True)
+        bits = torch.where(bits > 0, VECTOR + bits, NO_VECTOR)
         total = bits_of_error(F.avg_pool2d(error, block) * block**2, lmbda) + bits
         return torch.where(sizes.amax(1, keepdim=True) <= MOST, total, math.inf)
 
@@ -116,21 +118,21 @@ def search_in_pytorch(x: Tensor, reference: Tensor, flow: Tensor, lmbda: Tensor,
         centre = best
         for offset in _square(step, flow):
             attempt(centre + offset)
-    before = best
-    for shifted in _beside(before):
-        attempt(shifted)
+    for beside in neighbours(best):
+        attempt(beside)
     return best
 
 
 def _search_in_c(x: Tensor, reference: Tensor, flow: Tensor, lmbda: Tensor, block: int) -> Tensor:
     height, width = x.shape[-2:]
     vectors = x.new_empty(len(x), 2, -(-height // block), -(-width // block))
-    current, past = _luma(x).contiguous(), _luma(reference).contiguous()
+    current, past = luma(x).contiguous(), luma(reference).contiguous()
     flow = flow.float().contiguous()
+    prices = (ctypes.c_float * 4)(NO_VECTOR, VECTOR, AXIS, DOUBLING)
     for i, scale in enumerate(_scale(lmbda).tolist()):
         failed = _library().block_refinement(
-            current[i].data_ptr(), past[i].data_ptr(), flow[i].data_ptr(), height, width, block, MOST, SAMPLES, scale,
-            torch.get_num_threads(), vectors[i].data_ptr(),
+            current[i].data_ptr(), past[i].data_ptr(), flow[i].data_ptr(), height, width, block, MOST, prices,
+            SAMPLES, scale, torch.get_num_threads(), vectors[i].data_ptr(),
         )  # fmt: skip
         if failed:
             raise MemoryError("no memory for the search of block vectors")
@@ -139,7 +141,7 @@ def _search_in_c(x: Tensor, reference: Tensor, flow: Tensor, lmbda: Tensor, bloc
 
 @cache
 def _library() -> Any:
-    arguments = [POINTER] * 3 + [INT64] * 3 + [INT, FLOAT, FLOAT, INT, POINTER]
+    arguments = [POINTER] * 3 + [INT64] * 3 + [INT, POINTER, FLOAT, FLOAT, INT, POINTER]
     return c_library("vcodec.flow._motion_search", block_refinement=(INT, arguments))
 
 
@@ -171,14 +173,3 @@ def _square(step: int, like: Tensor) -> list[Tensor]:
     """The nine offsets (1, 2, 1, 1) of x and y of -step, 0 and step."""
     offsets = [(x, y) for y in (-step, 0, step) for x in (-step, 0, step)]
     return [like.new_tensor(offset).view(1, 2, 1, 1) for offset in offsets]
-
-
-def _beside(vectors: Tensor) -> list[Tensor]:
-    """The vectors above, below, to the left and to the right; at a border the own ones."""
-    padded = F.pad(vectors, (1, 1, 1, 1), mode="replicate")
-    rows, columns = vectors.shape[-2:]
-    return [padded[:, :, i : i + rows, j : j + columns] for i, j in ((0, 1), (2, 1), (1, 0), (1, 2))]
-
-
-def _luma(x: Tensor) -> Tensor:
-    return 0.299 * x[:, 0:1] + 0.587 * x[:, 1:2] + 0.114 * x[:, 2:3]

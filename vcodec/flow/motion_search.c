@@ -10,20 +10,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-#if defined(__GNUC__) && defined(__x86_64__) && defined(__GLIBC__)
-#define ROW __attribute__((target_clones("avx512f", "avx2", "default"))) static /* one build for every x86-64 */
-#else
-#define ROW static
-#endif
+#include "portable.h"
+
+#define ROW CLONES static
 #ifdef __GNUC__
 #define INLINE static inline __attribute__((always_inline))
 #else
 #define INLINE static inline
-#endif
-#if defined(_WIN32)
-#define PUBLIC __declspec(dllexport)
-#else
-#define PUBLIC __attribute__((visibility("default")))
 #endif
 
 #define BLOCK 8

@@ -85,7 +85,7 @@ def search_in_pytorch(x: Tensor, reference: Tensor, lmbda: Tensor) -> Tensor:
     price = _price(lmbda).to(x.dtype).view(-1, 1, 1, 1)
     rows, columns = x.shape[-2] // CELL, x.shape[-1] // CELL
     halvings = _halvings(*x.shape[-2:])
-    current, past = (_padded(_luma(picture), COARSE_BLOCK << halvings) for picture in (x, reference))
+    current, past = (_padded(luma(picture), COARSE_BLOCK << halvings) for picture in (x, reference))
     pyramid = [(current, past)]
     for _ in range(halvings):
         pyramid.append((F.avg_pool2d(pyramid[-1][0], 2), F.avg_pool2d(pyramid[-1][1], 2)))
@@ -135,7 +135,7 @@ def _refine(current: Tensor, past: Tensor, flow: Tensor, block: int, window: int
     choices = [flow[:, None] + offsets]
     around = _patches(past, flow, block, window + 2 * radius).unfold(3, window, 1).unfold(4, window, 1)
     costs = [(around - wanted[:, :, :, None, None]).square_().mean((-1, -2)).flatten(3).permute(0, 3, 1, 2)]
-    for choice in (*_neighbours(flow), torch.zeros_like(flow)):
+    for choice in (*neighbours(flow), torch.zeros_like(flow)):
         choices.append(choice[:, None])
         costs.append((_patches(past, choice, block, window) - wanted).square_().mean((-1, -2))[:, None])
     start = torch.full_like(costs[1], offsets.shape[1] // 2, dtype=torch.long)
@@ -152,7 +152,7 @@ def _smoothest(choices: Tensor, costs: Tensor, chosen: Tensor, price: Tensor, lo
     black = (torch.arange(height, device=costs.device)[:, None] + torch.arange(width, device=costs.device)) % 2 == 0
     for turn in range(4):
         total = costs.clone()
-        for neighbour in _neighbours(_pick(choices, chosen)):
+        for neighbour in neighbours(_pick(choices, chosen)):
             total += price * (choices - neighbour[:, None]).abs().sum(2).clamp_max(longest)
         chosen = torch.where(black if turn % 2 else ~black, total.argmin(dim=1, keepdim=True), chosen)
     return _pick(choices, chosen)
@@ -162,7 +162,7 @@ def _pick(choices: Tensor, chosen: Tensor) -> Tensor:
     return choices.gather(1, chosen[:, :, None].expand(-1, 1, 2, -1, -1))[:, 0]
 
 
-def _neighbours(flow: Tensor) -> list[Tensor]:
+def neighbours(flow: Tensor) -> list[Tensor]:
     """The motion above, below, to the left and to the right of each position."""
     padded = F.pad(flow, (1, 1, 1, 1), mode="replicate")
     height, width = flow.shape[-2:]
@@ -199,7 +199,7 @@ def _small_shift(current: Tensor, past: Tensor, flow: Tensor, price: Tensor) -> 
     products = torch.cat([x * x, x * y, y * y, x * error, y * error], dim=1)
     means = F.avg_pool2d(F.avg_pool2d(products, CELL), 3, stride=1, padding=1, count_include_pad=False)
     xx, xy, yy, xe, ye = means.unbind(1)
-    pull = torch.stack([(neighbour - flow).clamp(-1, 1) for neighbour in _neighbours(flow)]).mean(0)
+    pull = torch.stack([(neighbour - flow).clamp(-1, 1) for neighbour in neighbours(flow)]).mean(0)
     xx, yy = xx + price[:, 0], yy + price[:, 0]
     xe, ye = xe + price[:, 0] * pull[:, 0], ye + price[:, 0] * pull[:, 1]
     shift = torch.stack([yy * xe - xy * ye, xx * ye - xy * xe], dim=1)
@@ -220,5 +220,6 @@ def _padded(luma: Tensor, multiple: int) -> Tensor:
     return F.pad(luma, (0, -width % multiple, 0, -height % multiple), mode="replicate")
 
 
-def _luma(x: Tensor) -> Tensor:
+def luma(x: Tensor) -> Tensor:
+    """(batch, 1, H, W) of RGB (batch, 3, H, W)."""
     return 0.299 * x[:, 0:1] + 0.587 * x[:, 1:2] + 0.114 * x[:, 2:3]

@@ -12,7 +12,7 @@ from .registry import register_model
 
 LEVELS = 9
 
-# Quantisation steps of an orthonormal transform where lambda says so, RDOQ_PRICE / 8 bits being worth a squared step
+# Steps of an orthonormal transform: (24 / (255^2 lambda)) ** 0.5, so that RDOQ_PRICE bits are worth a squared step
 STEP, SPAN = 1.33, 42.2
 
 
@@ -63,28 +63,26 @@ def _small_hyper(width: int, latents: int, steps: int) -> TransformConfig:
     )  # fmt: skip
 
 
-def _small_image(kind: str) -> ImageConfig:
-    transform = TransformConfig(
-        kind=kind, widths=(64, 128, 96), strides=(4, 2, 1), kernels=(3, 1, 1), depths=(1, 3),
-        sampling="shuffle", shortcut=True, fixed_shortcut=True, linear_analysis=True, d_state=1, expand=1.0,
-        mlp_ratio=2.0,
+def _small_transform(kind: str, widths: tuple[int, int, int], depths: tuple[int, int]) -> TransformConfig:
+    """Of pictures and residuals: a DCT of 8x8 as analysis, and in the synthesis a network beside its inverse."""
+    return TransformConfig(
+        kind=kind, widths=widths, strides=(4, 2, 1), kernels=(3, 1, 1), depths=depths, sampling="shuffle",
+        shortcut=True, fixed_shortcut=True, linear_analysis=True, d_state=1, expand=1.0, mlp_ratio=2.0,
     )  # fmt: skip
+
+
+def _small_image(kind: str) -> ImageConfig:
     entropy = EntropyConfig(
         model="checkerboard", hyper=_small_hyper(64, 64, 3), width=64, linear=True, distribution="laplace",
         adaptive=True, step=STEP, span=SPAN, fixed_steps=True, least_scale=0.25,
     )  # fmt: skip
-    return ImageConfig(transform, entropy, levels=LEVELS)
+    return ImageConfig(_small_transform(kind, (64, 128, 96), (1, 3)), entropy, levels=LEVELS)
 
 
 def _small_video(kind: str) -> VideoConfig:
     flow = TransformConfig(
         kind=kind, widths=(64, 64, 64), strides=(2, 2, 1), kernels=(3, 1, 1), depths=(0, 2),
         sampling="shuffle", shortcut=True, d_state=1, expand=1.0, window=4, mlp_ratio=2.0,
-    )  # fmt: skip
-    residual = TransformConfig(
-        kind=kind, widths=(48, 96, 96), strides=(4, 2, 1), kernels=(3, 1, 1), depths=(0, 2),
-        sampling="shuffle", shortcut=True, fixed_shortcut=True, linear_analysis=True, d_state=1, expand=1.0,
-        mlp_ratio=2.0,
     )  # fmt: skip
     return VideoConfig(
         iframe=_small_image(kind),
@@ -102,7 +100,7 @@ def _small_video(kind: str) -> VideoConfig:
             refinement=8,
         ),
         residual=ResidualConfig(
-            residual,
+            _small_transform(kind, (48, 96, 96), (0, 2)),
             EntropyConfig(
                 model="checkerboard", hyper=_small_hyper(48, 64, 3), width=48, context_width=32, temporal=True,
                 distribution="laplace", adaptive=True, step=STEP, span=SPAN, fixed_steps=True,

@@ -64,7 +64,7 @@ class ResidualCodec(nn.Module):
         return decoded[:, :, :height, :width].float(), latents
 
 
-class _PredictionFeatures(nn.Module):
+class _PredictionFeatures(nn.Sequential):
     """Features of the prediction after each of the transform's sampling steps, coarsest first."""
 
     def __init__(self, widths: tuple[int, ...], strides: tuple[int, ...]):
@@ -72,12 +72,12 @@ class _PredictionFeatures(nn.Module):
         strides = tuple(stride for stride in strides if stride > 1)
         if len(widths) != len(strides):
             raise ValueError(f"{len(widths)} condition_widths for {len(strides)} sampling steps")
-        self.names = NAMES[: len(widths)]
-        for name, before, width, stride in zip(self.names, (3, *widths), widths, strides, strict=False):
-            setattr(self, name, nn.Sequential(downsample(before, width, 1, stride, "shuffle"), nn.LeakyReLU(0.1)))
+        inputs = (3, *widths[:-1])
+        for name, before, width, stride in zip(NAMES[: len(widths)], inputs, widths, strides, strict=True):
+            self.add_module(name, nn.Sequential(downsample(before, width, 1, stride, "shuffle"), nn.LeakyReLU(0.1)))
 
     def forward(self, prediction: Tensor) -> list[Tensor]:
         features = [prediction]
-        for name in self.names:
-            features.append(getattr(self, name)(features[-1]))
+        for step in self:
+            features.append(step(features[-1]))
         return features[:0:-1]
