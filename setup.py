@@ -28,15 +28,18 @@ setup(
         ),
         Extension(
             "vcodec.entropy._rans",
-            sources=["vcodec/entropy/rans.c", "vcodec/entropy/context_mixing.c"],
+            sources=["vcodec/entropy/rans.c", "vcodec/entropy/context_mixing.c", "vcodec/entropy/block_vectors.c"],
             depends=glob("vcodec/entropy/*.h"),
             extra_compile_args=compile_args,
             optional=True,
         ),
         Extension(
             "vcodec.flow._motion_search",
-            sources=["vcodec/flow/motion_search.c", "vcodec/flow/block_refinement.c"],
-            depends=glob("vcodec/flow/*.h"),
+            sources=[
+                f"vcodec/flow/{name}.c"
+                for name in ("motion_search", "block_refinement", "block_search", "block_prediction")
+            ],
+            depends=[*glob("vcodec/flow/*.h"), "vcodec/entropy/block_field.h"],
             extra_compile_args=[*compile_args, "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"],
             extra_link_args=link_args,
             optional=True,

@@ -23,6 +23,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
 from ..errors import VcodecError
+from .block_vectors import FieldMixer
 from .context_mixing import LEVELS, ContextMixer, Statistics, SymbolMap
 from .distributions import GAUSSIAN, Distribution
 from .factorized import FactorizedPrior
@@ -50,6 +51,14 @@ class EntropyCoder(Protocol):
         """y_hat = symbols + means, and the symbols; y is None when decoding.
 
         With a boolean mask (broadcast to y) only its positions are coded; elsewhere both results are zero.
+        """
+
+    def code_fields(self, fields: Tensor | None, shape: tuple[int, int, int], previous: Tensor | None,
+                    two: bool) -> Tensor:  # fmt: skip
+        """Fields of block motion int16 (batch, 6, rows, columns), see `block_vectors`; None when decoding.
+
+        shape: (batch, rows, columns); previous: the fields of the frame before, if there are any; two: whether there is
+        an older picture to refer to.
         """
 
 
@@ -105,6 +114,14 @@ class RateEstimator:
         self._add(bits)
         return y_hat, symbols
 
+    def code_fields(self, fields: Tensor | None, shape: tuple[int, int, int], previous: Tensor | None,
+                    two: bool) -> Tensor:  # fmt: skip
+        assert fields is not None, "only a decoder works without fields"
+        befores = [None] * len(fields) if previous is None else [_field(before) for before in previous]
+        bits = [FieldMixer().bits(_field(field), before, two) for field, before in zip(fields, befores, strict=True)]
+        self.bits = self.bits + torch.tensor(bits, device=self.bits.device)
+        return fields
+
     def _add(self, bits: Tensor) -> None:
         self.bits = self.bits + bits.flatten(1).sum(1)
 
@@ -125,6 +142,9 @@ class _SymbolCoder:
 
     def begin(self, stream: str | None) -> None:
         self._stream = stream
+
+    def _field_mixer(self) -> FieldMixer:
+        return self.statistics.field_mixer(f"{self._stream}/field")
 
     def _mixer(self, kind: str, shape: tuple[int, ...]) -> ContextMixer:
         """The mixer of the stream's latents or hyper latents, turned to this frame at its first use."""
@@ -180,6 +200,13 @@ class SymbolEncoder(_SymbolCoder):
             part = _latent_map(where, levels, coded, means.shape, symbols)
             self._mixer("y", part.rows.shape).encode(part, self._rans, distribution.tables())
         return _place(symbols, where, means, mask)
+
+    def code_fields(self, fields: Tensor | None, shape: tuple[int, int, int], previous: Tensor | None,
+                    two: bool) -> Tensor:  # fmt: skip
+        assert fields is not None, "an encoder is given the fields"
+        before = None if previous is None else _field(previous[0])
+        self._field_mixer().encode(_field(fields[0]), before, two, self._rans)
+        return fields
 
     def finish(self) -> bytes:
         """The frame's bytes: the list of close calls (usually one zero byte), then the symbols."""
@@ -243,6 +270,11 @@ class SymbolDecoder(_SymbolCoder):
             symbols = _planes(self._mixer("y", part.rows.shape).decode(part, self._rans, distribution.tables()))
             symbols = symbols if where is None else symbols[where.cpu().numpy()]
         return _place(symbols, where, means, mask)
+
+    def code_fields(self, fields: Tensor | None, shape: tuple[int, int, int], previous: Tensor | None,
+                    two: bool) -> Tensor:  # fmt: skip
+        before = None if previous is None else _field(previous[0])
+        return torch.from_numpy(self._field_mixer().decode(*shape[1:], before, two, self._rans))[None]
 
     def finish(self) -> None:
         """Raises VcodecError unless the bytes were used up exactly."""
@@ -333,6 +365,10 @@ def _place(values: np.ndarray, where: Tensor | None, means: Tensor, mask: Tensor
     symbols = symbols.reshape(means.shape)
     y_hat = symbols + means
     return (y_hat if mask is None else y_hat * mask), symbols
+
+
+def _field(field: Tensor) -> np.ndarray:
+    return field.cpu().contiguous().numpy()
 
 
 def _to_numpy(symbols: Tensor) -> np.ndarray:

@@ -1,42 +1,20 @@
-/* Adaptive context mixing (Mahoney 2005, "Adaptive weighing of context models for lossless data compression").
+/* The adaptive coding of a map of symbols by context mixing (mixing.h).
  *
  * A symbol is coded as decisions: is it zero; its sign; is it larger than 1, than 2, ... The row of the symbol's table
- * (what the networks predict) gives each decision a probability. So do some contexts, each a table of probabilities
- * that follow what was coded: which channel it is, how large the neighbours in space are, those in the channels
- * before and those in the frame before. All are mixed, as logits, with weights that follow what was coded too.
+ * (what the networks predict) gives each decision a probability. So do some contexts: which channel it is, how large
+ * the neighbours in space are, those in the channels before and those in the frame before.
  *
- * Everything is integers, so every machine does the same. context_mixing_python.py holds the same in Python, and the
- * tests hold both to the same bytes. Arrays of a map are (H, W, C): the channels of a place lie together.
+ * context_mixing_python.py holds the same in Python, and the tests hold both to the same bytes. Arrays of a map are
+ * (H, W, C): the channels of a place lie together.
  */
 #include <stdlib.h>
-#include <string.h>
-#include "rans.h"
+
+#define CONTEXTS 7
+#define ENTRIES 4096
+#include "mixing.h"
 
 enum { ZERO, SIGN, MORE, KINDS };
-#define CONTEXTS 7      /* of a decision, at most */
-#define ENTRIES 4096    /* of a context's table */
-#define LOGIT_ONE 256   /* logits are in 256ths, from -2047 to 2047 */
-#define CERTAIN 255     /* visits after which a probability follows no more slowly */
-#define LEARNING_RATE 16
-#define HEAVIEST (1 << 22)
 #define LARGEST 15      /* of the magnitudes that are coded by decisions; beyond, an Elias gamma code of plain bits */
-
-typedef struct { uint16_t probability, visits; } entry;
-
-typedef struct {
-    entry contexts[KINDS][CONTEXTS][ENTRIES];
-    int32_t weights[KINDS][CONTEXTS + 2]; /* in 65536ths; the last two of the row's probability and of one */
-} statistics;
-
-typedef struct { /* where decisions go to or come from */
-    int writing;
-    uint16_t *probabilities; /* of a one, in 65536ths */
-    uint8_t *bits;
-    int64_t count;
-    coder rans;
-    const uint8_t *data;
-    int64_t size;
-} channel;
 
 typedef struct {
     const int32_t *source;              /* what is to be coded; null when reading */
@@ -50,73 +28,6 @@ typedef struct {
     int8_t *seen, *seen_before; /* what is known of the symbols, and those of the frame before, kept within -3 to 3 */
     int32_t *counts;            /* of the symbols at each place that are known and not zero */
 } map;
-
-static const int32_t SIGMOID[33] = {
-    22, 36, 60, 98, 162, 267, 439, 720, 1179, 1921, 3108, 4971, 7812, 11955, 17625, 24743, 32768, 40793, 47911, 53581,
-    57724, 60565, 62428, 63615, 64357, 64816, 65097, 65269, 65374, 65438, 65476, 65500, 65514,
-};
-
-static int32_t probability_of(int32_t logit) {
-    if (logit > 2047) logit = 2047;
-    if (logit < -2047) logit = -2047;
-    int32_t position = logit + 2048, part = position & 127;
-    return SIGMOID[position >> 7] + ((SIGMOID[(position >> 7) + 1] - SIGMOID[position >> 7]) * part >> 7);
-}
-
-static int16_t logits[4096];          /* of the probabilities of 12 bits: the inverse of the above */
-static int32_t steps[CERTAIN + 1];    /* how far a probability moves, in 65536ths of the way, by its visits */
-
-static void make_tables(void) {
-    for (int32_t visits = 0; visits <= CERTAIN; visits++) steps[visits] = 131072 / (2 * visits + 3);
-    int32_t logit = -2047;
-    for (int32_t p = 0; p < 4096; p++) {
-        while (logit < 2047 && probability_of(logit) < 16 * p + 8) logit++;
-        logits[p] = (int16_t)logit;
-    }
-}
-
-static int32_t logit_of(int32_t probability) { return logits[probability >> 4]; }
-
-static int decide_plainly(channel *c, uint32_t probability, int bit) {
-    if (c->writing) {
-        c->probabilities[c->count] = (uint16_t)probability;
-        c->bits[c->count++] = (uint8_t)bit;
-        return bit;
-    }
-    bit = (c->rans.state & 0xffff) < probability;
-    advance(&c->rans, c->data, c->size, bit ? 0 : probability, bit ? probability : 65536 - probability);
-    return bit;
-}
-
-/* One decision: mixes, codes, learns. row: the probability of a one by the symbol's table. */
-static int decide(statistics *s, channel *c, int kind, const int32_t *contexts, int count, int32_t row, int bit) {
-    entry *found[CONTEXTS];
-    int32_t inputs[CONTEXTS + 2] = {0}, *weights = s->weights[kind]; /* zero where a kind has fewer contexts */
-    for (int i = 0; i < count; i++) {
-        found[i] = &s->contexts[kind][i][(uint32_t)contexts[i] % ENTRIES];
-        if (!found[i]->visits) found[i]->probability = (uint16_t)row;
-        inputs[i] = logit_of(found[i]->probability);
-    }
-    inputs[CONTEXTS] = logit_of(row);
-    inputs[CONTEXTS + 1] = LOGIT_ONE / 4;
-    int64_t sum = 0;
-    for (int i = 0; i < CONTEXTS + 2; i++) sum += (int64_t)weights[i] * inputs[i];
-    int32_t probability = probability_of((int32_t)(sum >> 16));
-    bit = decide_plainly(c, (uint32_t)probability, bit);
-
-    int64_t error = (bit << 16) - probability;
-    for (int i = 0; i < CONTEXTS + 2; i++) {
-        int32_t moved = weights[i] + (int32_t)((inputs[i] * error + (1 << (LEARNING_RATE - 1))) >> LEARNING_RATE);
-        weights[i] = moved < -HEAVIEST ? -HEAVIEST : moved > HEAVIEST ? HEAVIEST : moved;
-    }
-    for (int i = 0; i < count; i++) {
-        int64_t distance = (bit ? 65535 : 0) - found[i]->probability;
-        int32_t moved = found[i]->probability + (int32_t)(distance * steps[found[i]->visits] >> 16);
-        found[i]->probability = (uint16_t)(moved < 16 ? 16 : moved > 65519 ? 65519 : moved);
-        if (found[i]->visits < CERTAIN) found[i]->visits++;
-    }
-    return bit;
-}
 
 /* The row's probability of part / whole, both being frequencies. */
 static int32_t share(uint32_t part, uint32_t whole) {
@@ -174,7 +85,7 @@ static surroundings look(const map *m, int64_t y, int64_t x, int64_t c) {
 }
 
 typedef struct { /* one symbol: where it stands and what is known */
-    statistics *learnt;
+    learnt *statistics; /* of each kind */
     channel *io;
     const map *m;
     surroundings around;
@@ -198,7 +109,7 @@ static int code_zero(place *p, int is_nonzero) {
     };
     uint32_t nonzero = beyond(p->m, p->row, 1, 0) + beyond(p->m, p->row, 0, 0);
     uint32_t outside = 65536 - p->m->cdf[p->m->row_start[p->row + 1] - 2];
-    return decide(p->learnt, p->io, ZERO, contexts, 7, share(nonzero, 65536 + outside), is_nonzero);
+    return decide(&p->statistics[ZERO], p->io, contexts, 7, share(nonzero, 65536 + outside), is_nonzero);
 }
 
 static int code_sign(place *p, int is_negative) {
@@ -213,7 +124,7 @@ static int code_sign(place *p, int is_negative) {
         p->c * 3 + lower,
     };
     uint32_t negatives = beyond(p->m, p->row, 1, 0), positives = beyond(p->m, p->row, 0, 0);
-    return decide(p->learnt, p->io, SIGN, contexts, 6, share(negatives, negatives + positives), is_negative);
+    return decide(&p->statistics[SIGN], p->io, contexts, 6, share(negatives, negatives + positives), is_negative);
 }
 
 /* Whether the magnitude is larger than k. */
@@ -228,7 +139,7 @@ static int code_more(place *p, int negative, int64_t k, int is_more) {
         ((size_of(a->lower[0]) * 4 + size_of(a->lower[1])) * 4 + beside) * 4 + step,
     };
     int32_t row = share(beyond(p->m, p->row, negative, k), beyond(p->m, p->row, negative, k - 1));
-    return decide(p->learnt, p->io, MORE, contexts, 5, row, is_more);
+    return decide(&p->statistics[MORE], p->io, contexts, 5, row, is_more);
 }
 
 /* A number of at least 1 as an Elias gamma code of plain bits. */
@@ -272,7 +183,7 @@ static int look_over(map *m) {
 }
 
 /* Codes the symbols of the map that are to be coded, place by place. Returns -1 for one that no encoder writes. */
-static int code_map(statistics *s, channel *io, map *m) {
+static int code_map(learnt *s, channel *io, map *m) {
     int result = look_over(m) ? 0 : -2;
     int64_t i = 0;
     for (int64_t y = 0; y < m->height && !result; y++)
@@ -293,39 +204,31 @@ static int code_map(statistics *s, channel *io, map *m) {
     return result;
 }
 
-PUBLIC int64_t mixing_size(void) { return (int64_t)sizeof(statistics); }
+PUBLIC int64_t mixing_size(void) { return KINDS * (int64_t)sizeof(learnt); }
 
-/* What is known before the first symbol: nothing, and that the rows are right. */
-PUBLIC void mixing_start(statistics *s) {
-    memset(s, 0, sizeof *s);
-    for (int kind = 0; kind < KINDS; kind++) {
-        for (int i = 0; i < CONTEXTS; i++) s->weights[kind][i] = 16000;
-        s->weights[kind][CONTEXTS] = 10000;
-    }
-}
+PUBLIC void mixing_start(learnt *statistics) { start(statistics, KINDS); }
 
 /* The decisions that code a map: their number, and their probabilities and bits for rans_write. */
-PUBLIC int64_t mixing_encode(statistics *s, uint16_t *probabilities, uint8_t *bits, const int32_t *source,
+PUBLIC int64_t mixing_encode(learnt *statistics, uint16_t *probabilities, uint8_t *bits, const int32_t *source,
                              int32_t *symbols, const int32_t *previous, const int32_t *rows, const uint8_t *levels,
                              const uint8_t *coded, int64_t channels, int64_t height, int64_t width,
                              const uint32_t *cdf, const int32_t *row_start, const int32_t *minimum) {
     map m = {source, symbols, previous, rows, levels, coded, channels, height, width, cdf, row_start, minimum, 0, 0, 0};
-    channel io = {.writing = 1, .probabilities = probabilities, .bits = bits};
-    if (!logits[4095]) make_tables();
-    int result = code_map(s, &io, &m);
+    channel io = writer(probabilities, bits);
+    make_tables();
+    int result = code_map(statistics, &io, &m);
     return result ? result : io.count;
 }
 
 /* Reads a map. Returns 0, or less when the bytes can't have come from the encoder. */
-PUBLIC int mixing_decode(statistics *s, uint32_t *state, int64_t *position, const uint8_t *data, int64_t size,
+PUBLIC int mixing_decode(learnt *statistics, uint32_t *state, int64_t *position, const uint8_t *data, int64_t size,
                          int32_t *symbols, const int32_t *previous, const int32_t *rows, const uint8_t *levels,
                          const uint8_t *coded, int64_t channels, int64_t height, int64_t width, const uint32_t *cdf,
                          const int32_t *row_start, const int32_t *minimum) {
     map m = {0, symbols, previous, rows, levels, coded, channels, height, width, cdf, row_start, minimum, 0, 0, 0};
-    channel io = {.rans = {*state, *position}, .data = data, .size = size};
-    if (!logits[4095]) make_tables();
-    renew(&io.rans, data, size);
-    int result = code_map(s, &io, &m);
+    channel io = reader(*state, *position, data, size);
+    make_tables();
+    int result = code_map(statistics, &io, &m);
     *state = io.rans.state;
     *position = io.rans.position;
     return result;

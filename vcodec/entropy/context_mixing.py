@@ -18,7 +18,8 @@ import numpy as np
 
 from ..errors import VcodecError
 from ..native import INT, INT64, POINTER, c_library
-from . import context_mixing_python
+from . import context_mixing_python, mixing_python
+from .block_vectors import FieldMixer
 from .rans import DAMAGED, FrequencyTables, RansDecoder, RansEncoder
 
 LEVELS = 64  # of what contexts know of a row
@@ -33,15 +34,21 @@ class Statistics:
 
     def __init__(self) -> None:
         self._mixers: dict[str, ContextMixer] = {}
+        self._field_mixers: dict[str, FieldMixer] = {}
 
     def copy(self) -> Statistics:
         other = Statistics()
         other._mixers = {name: mixer.copy() for name, mixer in self._mixers.items()}
+        other._field_mixers = {name: mixer.copy() for name, mixer in self._field_mixers.items()}
         return other
 
     def mixer(self, stream: str) -> ContextMixer:
         """The mixer of a stream, new where it was never used."""
         return self._mixers.setdefault(stream, ContextMixer())
+
+    def field_mixer(self, stream: str) -> FieldMixer:
+        """That of a stream of block motion."""
+        return self._field_mixers.setdefault(stream, FieldMixer())
 
 
 @dataclass(frozen=True)
@@ -72,7 +79,7 @@ class ContextMixer:
 
     def __init__(self, *, use_c: bool | None = None):
         self._c = _library() is not None if use_c is None else use_c
-        self._state: Any = _new_c_state() if self._c else context_mixing_python.Statistics()
+        self._state: Any = _new_c_state() if self._c else context_mixing_python.new_statistics()
         self._previous: np.ndarray | None = None
         self._current = np.zeros((0, 0, 0), np.int32)
 
@@ -145,19 +152,19 @@ def _decode_in_c(
 
 
 def _encode_in_python(
-    state: context_mixing_python.Statistics, part: SymbolMap, current: np.ndarray, previous: np.ndarray | None,
+    state: mixing_python.Statistics, part: SymbolMap, current: np.ndarray, previous: np.ndarray | None,
     tables: FrequencyTables,
 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
-    writer = context_mixing_python.Writer()
+    writer = mixing_python.Writer()
     context_mixing_python.code_map(state, writer, part, current, previous, tables)
     return np.array(writer.probabilities, np.uint16), np.array(writer.bits, np.uint8)
 
 
 def _decode_in_python(
-    statistics: context_mixing_python.Statistics, state: int, position: int, data: np.ndarray, part: SymbolMap,
+    statistics: mixing_python.Statistics, state: int, position: int, data: np.ndarray, part: SymbolMap,
     current: np.ndarray, previous: np.ndarray | None, tables: FrequencyTables,
 ) -> tuple[int, int]:  # fmt: skip
-    reader = context_mixing_python.Reader(state, position, data)
+    reader = mixing_python.Reader(state, position, data)
     context_mixing_python.code_map(statistics, reader, part, current, previous, tables)
     return reader.state, reader.position
 

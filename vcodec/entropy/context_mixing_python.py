@@ -1,82 +1,24 @@
-"""The Python twin of context_mixing.c: the same decisions, for machines without a compiler and as the tests' reference.
-
-See there for what is mixed. Right shifts of negative numbers round down, in C as here.
-"""
+"""The Python twin of context_mixing.c: the same decisions, for machines without a compiler and for the tests."""
 
 from __future__ import annotations
 
-from functools import cache
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .rans_python import LOWER, PLAIN
+from .mixing_python import Channel, Statistics, decide, plain_number
 
 if TYPE_CHECKING:
     from .context_mixing import SymbolMap
     from .rans import FrequencyTables
 
-ZERO, SIGN, MORE = range(3)
-CONTEXTS, ENTRIES = 7, 4096
-CERTAIN, LEARNING_RATE, HEAVIEST, LARGEST = 255, 16, 1 << 22, 15
-FIRST_WEIGHT, FIRST_ROW_WEIGHT = 16000, 10000
-SIGMOID = (
-    22, 36, 60, 98, 162, 267, 439, 720, 1179, 1921, 3108, 4971, 7812, 11955, 17625, 24743, 32768, 40793, 47911, 53581,
-    57724, 60565, 62428, 63615, 64357, 64816, 65097, 65269, 65374, 65438, 65476, 65500, 65514,
-)  # fmt: skip
+ZERO, SIGN, MORE, KINDS = range(4)
+CONTEXTS, ENTRIES, LARGEST = 7, 4096, 15
 
 
-class Statistics:
-    """Probabilities [probability, visits] by (kind, context's number, its value), and weights by kind."""
-
-    def __init__(self) -> None:
-        self.entries: dict[tuple[int, int, int], list[int]] = {}
-        self.weights = [[*[FIRST_WEIGHT] * CONTEXTS, FIRST_ROW_WEIGHT, 0] for _ in range(3)]
-
-    def copy(self) -> Statistics:
-        other = Statistics()
-        other.entries = {key: list(entry) for key, entry in self.entries.items()}
-        other.weights = [list(weights) for weights in self.weights]
-        return other
-
-
-class Channel(Protocol):
-    """Where decisions go to or come from; probability: of a one, in 65536ths."""
-
-    def decide(self, probability: int, bit: int) -> int: ...
-
-
-class Writer:
-    """Collects decisions."""
-
-    def __init__(self) -> None:
-        self.probabilities: list[int] = []
-        self.bits: list[int] = []
-
-    def decide(self, probability: int, bit: int) -> int:
-        self.probabilities.append(probability)
-        self.bits.append(bit)
-        return bit
-
-
-class Reader:
-    """Reads decisions from the bytes of the rANS coder."""
-
-    def __init__(self, state: int, position: int, data: np.ndarray):
-        self.state, self.position, self._data = state, position, data
-        self._renew()
-
-    def decide(self, probability: int, bit: int) -> int:
-        bit = int((self.state & 0xFFFF) < probability)
-        start, frequency = (0, probability) if bit else (probability, 65536 - probability)
-        self.state = frequency * (self.state >> 16) + (self.state & 0xFFFF) - start
-        self._renew()
-        return bit
-
-    def _renew(self) -> None:
-        while self.state < LOWER and self.position < self._data.size:
-            self.state = self.state << 8 | int(self._data[self.position])
-            self.position += 1
+def new_statistics() -> Statistics:
+    """What is known before the first symbol: nothing, and that the rows are right."""
+    return Statistics(KINDS, CONTEXTS, ENTRIES)
 
 
 def code_map(statistics: Statistics, channel: Channel, part: SymbolMap, current: np.ndarray,
@@ -153,7 +95,7 @@ def _code_symbol(statistics: Statistics, channel: Channel, around: _Surroundings
         ((near * 4 + beside) * 4 + before) * 8 + lowers,
     ]
     share = _share(negatives + positives, 65536 + row.outside)
-    if not _decide(statistics, channel, ZERO, contexts, share, int(symbol != 0)):
+    if not decide(statistics, channel, ZERO, contexts, share, int(symbol != 0)):
         return 0
 
     both = around.vertical + around.horizontal
@@ -166,7 +108,7 @@ def _code_symbol(statistics: Statistics, channel: Channel, around: _Surroundings
         c * 3 + _sign(around.lower[0]) + 1,
     ]
     share = _share(negatives, negatives + positives)
-    negative = _decide(statistics, channel, SIGN, contexts, share, int(symbol < 0))
+    negative = decide(statistics, channel, SIGN, contexts, share, int(symbol < 0))
 
     size = abs(symbol)
     for k in range(1, LARGEST):
@@ -179,58 +121,10 @@ def _code_symbol(statistics: Statistics, channel: Channel, around: _Surroundings
             ((lower[0] * 4 + lower[1]) * 4 + beside) * 4 + step,
         ]
         share = _share(row.beyond(negative, k), row.beyond(negative, k - 1))
-        if not _decide(statistics, channel, MORE, contexts, share, int(size > k)):
+        if not decide(statistics, channel, MORE, contexts, share, int(size > k)):
             return -k if negative else k
-    size = _plain_number(channel, size - LARGEST + 1) + LARGEST - 1
+    size = plain_number(channel, size - LARGEST + 1) + LARGEST - 1
     return -size if negative else size
-
-
-def _plain_number(channel: Channel, number: int) -> int:
-    """A number of at least 1 as an Elias gamma code of plain bits."""
-    length, longer = max(number.bit_length() - 1, 0), 0
-    while channel.decide(PLAIN, int(longer < length)) and longer < 33:
-        longer += 1
-    coded = 1
-    for bit in reversed(range(longer)):
-        coded = coded << 1 | channel.decide(PLAIN, number >> bit & 1)
-    return coded
-
-
-def _decide(statistics: Statistics, channel: Channel, kind: int, contexts: list[int], row: int, bit: int) -> int:
-    entries = [statistics.entries.setdefault((kind, i, c % ENTRIES), [row, 0]) for i, c in enumerate(contexts)]
-    weights = statistics.weights[kind]
-    used = [*range(len(contexts)), CONTEXTS, CONTEXTS + 1]
-    inputs = [*(_logits()[entry[0] >> 4] for entry in entries), _logits()[row >> 4], 64]
-    logit = sum(weights[i] * value for i, value in zip(used, inputs, strict=True)) >> 16
-    probability = _probability(max(-2047, min(2047, logit)))
-    bit = channel.decide(probability, bit)
-
-    error = (bit << 16) - probability
-    for i, value in zip(used, inputs, strict=True):
-        moved = weights[i] + (value * error + (1 << LEARNING_RATE - 1) >> LEARNING_RATE)
-        weights[i] = max(-HEAVIEST, min(HEAVIEST, moved))
-    for entry in entries:
-        moved = entry[0] + (((65535 if bit else 0) - entry[0]) * (131072 // (2 * entry[1] + 3)) >> 16)
-        entry[0] = max(16, min(65519, moved))
-        entry[1] = min(entry[1] + 1, CERTAIN)
-    return bit
-
-
-def _probability(logit: int) -> int:
-    position = logit + 2048
-    lower, upper = SIGMOID[position >> 7], SIGMOID[(position >> 7) + 1]
-    return lower + ((upper - lower) * (position & 127) >> 7)
-
-
-@cache
-def _logits() -> list[int]:
-    """The logits of the probabilities of 12 bits: the inverse of `_probability`."""
-    logits, logit = [], -2047
-    for p in range(4096):
-        while logit < 2047 and _probability(logit) < 16 * p + 8:
-            logit += 1
-        logits.append(logit)
-    return logits
 
 
 def _share(part: int, whole: int) -> int:

@@ -13,6 +13,7 @@ class FlowConfig:
     resolution: 1 codes the flow at the frame's own resolution, 4 at a quarter of it (then strides count from there).
     search: start from block matching in the encoder. interpolation: of the sharp plane, bilinear or bicubic.
     refinement: side of the blocks that may have a displacement of their own, 0 for none.
+    blocks: motion in blocks (`BlockMotion`) in place of a learned flow; all other options are of no use then.
     """
 
     transform: TransformConfig = field(default_factory=TransformConfig)
@@ -23,3 +24,4 @@ class FlowConfig:
     search: bool = False
     interpolation: str = "bilinear"
     refinement: int = 0
+    blocks: bool = False

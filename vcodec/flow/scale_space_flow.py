@@ -1,7 +1,5 @@
 """The motion path: scale-space flow, coded and applied (Agustsson et al. 2020)."""
 
-from typing import NamedTuple
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -14,18 +12,11 @@ from ..layers.rate import lambda_of_quality
 from ..layers.transform import Analysis, Synthesis, full_precision
 from .block_refinement import BlockRefinement
 from .config import FlowConfig
+from .motion import Motion
 from .motion_search import motion_search
 from .warp import sampling_grid, scale_space_warp
 
 DEVIATION = 12.0  # pixels: how far strong motion is from none, where the entropy model starts
-
-
-class Motion(NamedTuple):
-    """prediction (batch, 3, H, W); flow (batch, 3, H, W) in pixels and planes; latents, at the path's stride."""
-
-    prediction: Tensor
-    flow: Tensor
-    latents: Latents
 
 
 class ScaleSpaceFlow(nn.Module):

@@ -10,7 +10,7 @@ from ..entropy.coders import EntropyCoder, RateEstimator
 from ..entropy.factorized import FactorizedPrior
 from ..entropy.hyperprior import EntropyModel
 from ..entropy.latent_codec import Latents
-from ..flow import BlockRefinement, Motion, ScaleSpaceFlow
+from ..flow import BlockMotion, BlockRefinement, Motion, ScaleSpaceFlow
 from ..iframe import ImageCodec, ImageConfig
 from ..layers.chroma import subsampled
 from ..residual import ResidualCodec
@@ -29,15 +29,20 @@ class ModelOutput(NamedTuple):
 
 class Reference(NamedTuple):
     """What the next P-frame is coded from: the picture (batch, 3, H, W) that is shown, and the latents of its motion
-    and its residual (None after an I-frame, and for a residual that was left out; motion that was left out is zero)."""
+    and its residual (None after an I-frame, and for a residual that was left out; motion that was left out is zero).
+
+    fields: the block motion, where motion comes in blocks; older: the picture before, None after an I-frame.
+    """
 
     picture: Tensor
     motion: Latents | None = None
     residual: Latents | None = None
+    fields: Tensor | None = None
+    older: Tensor | None = None
 
     def repeated(self) -> "Reference":
         """The reference after a frame that shows the same picture again, without motion and residual."""
-        return Reference(self.picture)
+        return Reference(self.picture, older=self.older)
 
     def shown(self, chroma: str) -> "Reference":
         """The reference as video of this chroma shows it ("420", "444", ...)."""
@@ -46,7 +51,8 @@ class Reference(NamedTuple):
     def detached(self) -> "Reference":
         """The same values without gradient."""
         motion, residual = (latents and latents.detached() for latents in (self.motion, self.residual))
-        return Reference(self.picture.detach(), motion, residual)
+        older = None if self.older is None else self.older.detach()
+        return Reference(self.picture.detach(), motion, residual, self.fields, older)
 
 
 class ImageModel(nn.Module):
@@ -128,7 +134,7 @@ class ImageModel(nn.Module):
 class VideoModel(ImageModel):
     """MambaVC-SSF: an image codec for I-frames, scale-space flow and a residual for P-frames.
 
-        P-frame:  flow    <- flow.code(x, reference, motion latents of the frame before)
+        P-frame:  flow    <- flow.code(x, reference, motion latents of the frame before), or motion in blocks
                   motion  <- warp of the reference through its scale-space volume
                   x_hat   <- clamp(prediction + residual.code(x, prediction, residual latents of the frame before))
 
@@ -141,7 +147,13 @@ class VideoModel(ImageModel):
         nn.Module.__init__(self)
         self.config = config
         self.iframe = ImageCodec(config.iframe)
-        self.flow = ScaleSpaceFlow(config.flow, config.levels)
+        self.flow: BlockMotion | ScaleSpaceFlow
+        if config.flow.blocks:
+            if not config.residual.conditional:
+                raise ValueError("motion in blocks has no latents: only a conditional residual goes with it")
+            self.flow = BlockMotion(config.flow)
+        else:
+            self.flow = ScaleSpaceFlow(config.flow, config.levels)
         self.residual = ResidualCodec(config.residual, config.flow.transform.latents, config.levels)
 
     def code_pframe(self, coder: EntropyCoder, x: Tensor | None, reference: Reference, quality: Tensor,
@@ -154,11 +166,18 @@ class VideoModel(ImageModel):
         if skip & SKIP_FLOW:
             motion = self.flow.still(reference.picture)
         else:
-            motion = self.flow.code(coder, x, reference.picture, quality, reference.motion)
-        if skip & SKIP_RESIDUAL:
-            return Reference(motion.prediction.clamp(0, 1), motion.latents), motion
-        residual, latents = self.residual.code(coder, x, motion, quality, reference.residual)
-        return Reference((motion.prediction + residual).clamp(0, 1), motion.latents, latents), motion
+            motion = self._code_motion(coder, x, reference, quality)
+        picture, latents = motion.prediction, None
+        if not skip & SKIP_RESIDUAL:
+            residual, latents = self.residual.code(coder, x, motion, quality, reference.residual)
+            picture = picture + residual
+        coded = Reference(picture.clamp(0, 1), motion.latents, latents, motion.fields, reference.picture)
+        return coded, motion
+
+    def _code_motion(self, coder: EntropyCoder, x: Tensor | None, reference: Reference, quality: Tensor) -> Motion:
+        if isinstance(self.flow, BlockMotion):
+            return self.flow.code(coder, x, reference.picture, quality, reference.fields, reference.older)
+        return self.flow.code(coder, x, reference.picture, quality, reference.motion)
 
     def forward(self, frames: Tensor, quality: Tensor, *, generators: Sequence[torch.Generator] | None = None,
                 chroma: str = "444", detach_reference: bool = False,
@@ -199,11 +218,12 @@ class VideoModel(ImageModel):
                 coder = self._estimator(x, generators)
                 intra.append(shown(self.code_iframe(coder, x, (len(x), *x.shape[-2:]), qualities[0]), chroma))
                 intra_bits.append(coder.bits)
-        pictures, bits, flows, latents = [intra[0]], [intra_bits[0]], [], None
+        pictures, bits, flows = [intra[0]], [intra_bits[0]], []
+        before = Reference(intra[0])
         for x, past, level in zip(frames[:, 1:].unbind(1), intra, qualities[1:], strict=True):
             coder = self._estimator(x, generators)
-            motion = self.flow.code(coder, x, past, level, latents)
-            latents = motion.latents
+            motion = self._code_motion(coder, x, before._replace(picture=past), level)
+            before = Reference(past, motion.latents, None, motion.fields)
             pictures.append(shown(motion.prediction, chroma))
             bits.append(coder.bits)
             flows.append(motion.flow)

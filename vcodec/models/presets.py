@@ -80,25 +80,9 @@ def _small_image(kind: str) -> ImageConfig:
 
 
 def _small_video(kind: str) -> VideoConfig:
-    flow = TransformConfig(
-        kind=kind, widths=(64, 64, 64), strides=(2, 2, 1), kernels=(3, 1, 1), depths=(0, 2),
-        sampling="shuffle", shortcut=True, d_state=1, expand=1.0, window=4, mlp_ratio=2.0,
-    )  # fmt: skip
     return VideoConfig(
         iframe=_small_image(kind),
-        flow=FlowConfig(
-            flow,
-            EntropyConfig(
-                model="checkerboard", hyper=_small_hyper(64, 48, 2), width=64, context_width=40, temporal=True,
-                linear=True, distribution="laplace", adaptive=True, step=2.0, span=6.0,
-            ),
-            planes=2,
-            sigma=0.0,
-            resolution=4,
-            search=True,
-            interpolation="bicubic",
-            refinement=8,
-        ),
+        flow=FlowConfig(blocks=True),
         residual=ResidualConfig(
             _small_transform(kind, (48, 96, 96), (0, 2)),
             EntropyConfig(

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from ..entropy.coders import EntropyCoder
 from ..entropy.latent_codec import LatentCodec, Latents
-from ..flow.scale_space_flow import Motion
+from ..flow.motion import Motion
 from ..iframe.image_codec import pad_to_multiple
 from ..layers.dct import dct_deviations
 from ..layers.transform import Analysis, Synthesis, downsample
@@ -58,6 +58,7 @@ class ResidualCodec(nn.Module):
             y = self.analysis(residual if features is None else torch.cat([residual, prediction - 0.5], dim=1), quality)
         latents = self.latent_codec.code(coder, y, shape, quality, features and features[0], previous)
         if features is None:
+            assert motion.latents is not None, "block motion has no latents: only a conditional residual goes with it"
             decoded = self.synthesis(torch.cat([latents.y_hat, motion.latents.y_hat], dim=1), quality)
         else:
             decoded = self.synthesis(latents.y_hat, quality, features)

@@ -1,0 +1,118 @@
+"""Adaptive coding of block motion: the vectors of a frame's blocks under what was coded before.
+
+A field of block motion is int16 (6, rows, columns), with a column for each cell of 8x8 pixels; rows and columns are
+even. Its planes: SPLIT, whether the square of 16x16 pixels is cut into its four cells; MODE, which reference pictures
+a block is predicted from (NEWEST, OLDER, BOTH); X0 and Y0, the vector into the newest in quarters of a pixel; X1 and
+Y1, that into the older one. A vector that is not used is twice, or half, the other. All cells of a block are alike.
+
+The work is done in C (`block_vectors.c`); where that could not be built its Python twin (`block_vectors_python.py`)
+does the same, slowly.
+"""
+
+from __future__ import annotations
+
+import copy
+import ctypes
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from ..errors import VcodecError
+from ..native import INT, INT64, POINTER, c_library
+from . import block_vectors_python, mixing_python
+from .block_vectors_python import BOTH, LONGEST, MODE, NEWEST, OLDER, PLANES, SPLIT, X0, X1, Y0, Y1
+from .rans import DAMAGED, RansDecoder, RansEncoder
+
+__all__ = ["BOTH", "LONGEST", "MODE", "NEWEST", "OLDER", "PLANES", "SPLIT", "X0", "X1", "Y0", "Y1", "FieldMixer"]
+
+MOST_DECISIONS = 448  # of a square, at most
+
+
+class FieldMixer:
+    """The adaptive model of the fields of block motion of a group of pictures."""
+
+    def __init__(self, *, use_c: bool | None = None):
+        self._c = _library() is not None if use_c is None else use_c
+        self._state: Any = _new_c_state() if self._c else block_vectors_python.new_statistics()
+
+    def copy(self) -> FieldMixer:
+        other = copy.copy(self)
+        other._state = self._state.copy()
+        return other
+
+    def encode(self, field: np.ndarray, previous: np.ndarray | None, two: bool, rans: RansEncoder) -> None:
+        """Codes a field; previous: that of the frame before, if there is one; two: whether there is an older picture.
+
+        Without one every MODE has to be NEWEST.
+        """
+        rans.push_decisions(*self.decisions(field, previous, two))
+
+    def bits(self, field: np.ndarray, previous: np.ndarray | None, two: bool) -> float:
+        """How many bits it costs to code a field."""
+        probabilities, bits = self.decisions(field, previous, two)
+        ones = probabilities / 65536
+        return -float(np.log2(np.where(bits, ones, 1 - ones)).sum())
+
+    def decisions(self, field: np.ndarray, previous: np.ndarray | None, two: bool) -> tuple[np.ndarray, np.ndarray]:
+        """The decisions that code a field: the probability of a one in 65536ths, and the bit, of each."""
+        field = np.ascontiguousarray(field, np.int16)
+        cells = np.zeros_like(field)
+        if not self._c:
+            writer = mixing_python.Writer()
+            block_vectors_python.code_field(self._state, writer, field, cells, previous, two)
+            return np.array(writer.probabilities, np.uint16), np.array(writer.bits, np.uint8)
+        room = MOST_DECISIONS * field[0].size // 4
+        probabilities, bits = np.empty(room, np.uint16), np.empty(room, np.uint8)
+        count = _library().block_vectors_encode(
+            self._state.ctypes.data, probabilities.ctypes.data, bits.ctypes.data, field.ctypes.data,
+            cells.ctypes.data, None if previous is None else previous.ctypes.data, two, *field.shape[1:],
+        )  # fmt: skip
+        if count < 0:
+            raise MemoryError("no memory for the notes of a field")
+        return probabilities[:count], bits[:count]
+
+    def decode(self, rows: int, columns: int, previous: np.ndarray | None, two: bool, rans: RansDecoder) -> np.ndarray:
+        """The next field. Raises VcodecError on damaged bytes."""
+        cells = np.zeros((PLANES, rows, columns), np.int16)
+        read = self._read_in_c if self._c else self._read_in_python
+        try:
+            rans.pull_decisions(lambda state, position, data: read(state, position, data, cells, previous, two))
+        except ValueError as error:
+            raise VcodecError(DAMAGED) from error
+        return cells
+
+    def _read_in_c(
+        self, state: int, position: int, data: np.ndarray, cells: np.ndarray, previous: np.ndarray | None, two: bool
+    ) -> tuple[int, int]:
+        c_state, c_position = ctypes.c_uint32(state), ctypes.c_int64(position)
+        if _library().block_vectors_decode(
+            self._state.ctypes.data, ctypes.byref(c_state), ctypes.byref(c_position), data.ctypes.data, data.size,
+            cells.ctypes.data, None if previous is None else previous.ctypes.data, two, *cells.shape[1:],
+        ):  # fmt: skip
+            raise ValueError("a vector that no encoder writes")
+        return c_state.value, c_position.value
+
+    def _read_in_python(
+        self, state: int, position: int, data: np.ndarray, cells: np.ndarray, previous: np.ndarray | None, two: bool
+    ) -> tuple[int, int]:
+        reader = mixing_python.Reader(state, position, data)
+        block_vectors_python.code_field(self._state, reader, None, cells, previous, two)
+        return reader.state, reader.position
+
+
+def _new_c_state() -> np.ndarray:
+    state = np.empty(_library().block_vectors_size(), np.uint8)
+    _library().block_vectors_start(state.ctypes.data)
+    return state
+
+
+@cache
+def _library() -> Any:
+    return c_library(
+        "vcodec.entropy._rans",
+        block_vectors_size=(INT64, []),
+        block_vectors_start=(None, [POINTER]),
+        block_vectors_encode=(INT64, [*[POINTER] * 6, INT, INT64, INT64]),
+        block_vectors_decode=(INT, [*[POINTER] * 4, INT64, *[POINTER] * 2, INT, INT64, INT64]),
+    )
