@@ -44,6 +44,12 @@ class RecordingDecoder(coders.SymbolDecoder):
         self.levels.append(level_position(log_scales).floor().numpy().astype(np.int32))
         return y_hat, symbols
 
+    def code_fields(self, fields, shape, previous, two):
+        fields = super().code_fields(fields, shape, previous, two)
+        self.encoder.code_fields(fields, shape, previous, two)
+        self.symbols.append(fields.numpy().astype(np.int32))
+        return fields
+
 
 def record(decoder: Decoder, packet: Packet) -> RecordingDecoder:
     """Decodes a packet and gives what was seen."""
@@ -79,4 +85,5 @@ def perturbed(reference: Reference, size: float) -> Reference:
         latents and latents._replace(y_hat=noisy(latents.y_hat), exact=noisy(latents.exact))
         for latents in (reference.motion, reference.residual)
     )
-    return Reference(noisy(reference.picture).clamp(0, 1), motion, residual)
+    older = None if reference.older is None else noisy(reference.older).clamp(0, 1)
+    return Reference(noisy(reference.picture).clamp(0, 1), motion, residual, reference.fields, older)
