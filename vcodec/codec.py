@@ -33,12 +33,14 @@ class Encoder:
 
     Args: model, trained; format of the frames; quality 0 .. 63, higher is better; gop_size, 1 for I-frames only,
     -1 for a single I-frame at the start; device; arithmetic of the pictures, "fp32" or "bf16"; cascade, whether the
-    frames of a GOP are coded at qualities around the one that is asked for (see `frame_quality`).
+    frames of a GOP are coded at qualities around the one that is asked for (see `frame_quality`); statistics, what
+    coding starts with in place of the model's: no stream to decode, but what `vcodec.training.teach` needs.
     Raises VcodecError for a quality, gop_size or model that can't be used.
     """
 
     def __init__(self, model: ImageModel, format: VideoFormat, quality: int = 32, gop_size: int = 12, *,
-                 device: str | torch.device = "cpu", arithmetic: str = "fp32", cascade: bool = True):  # fmt: skip
+                 device: str | torch.device = "cpu", arithmetic: str = "fp32", cascade: bool = True,
+                 statistics: Statistics | None = None):  # fmt: skip
         check_quality(model, quality)
         self.cascade = cascade and cascades(model, gop_size)
         self.quality, self.gop_size = quality, check_gop_size(model, gop_size)
@@ -48,7 +50,13 @@ class Encoder:
         self._device = torch.device(device)
         self._since_iframe = 0
         self._reference: Reference | None = None
-        self._statistics = Statistics()
+        self._start = self.model.starting_statistics() if statistics is None else statistics
+        self._statistics = self._start
+
+    @property
+    def statistics(self) -> Statistics:
+        """What coding has taught in this group of pictures."""
+        return self._statistics
 
     @property
     def reconstruction(self) -> Frame:
@@ -72,7 +80,7 @@ class Encoder:
 
     def _encode_iframe(self, x: Tensor, pts: int) -> Packet:
         self._since_iframe = 0
-        coder, quality = SymbolEncoder(), self._frame_quality()
+        coder, quality = SymbolEncoder(statistics=self._start), self._frame_quality()
         coded = Reference(self.model.code_iframe(coder, x, (1, *x.shape[-2:]), self._tensor(quality)))
         self._reference, payload = coded.shown(self._chroma), coder.finish()
         self._statistics = coder.statistics
@@ -134,13 +142,14 @@ class Decoder:
         self.model, self.format, self.arithmetic = coding_model(model, device), format, arithmetic
         self._device = torch.device(device)
         self._reference: Reference | None = None
-        self._statistics = Statistics()
+        self._start = self.model.starting_statistics()
+        self._statistics = self._start
         self._chroma = _reference_chroma(self.model, format)
 
     def decode(self, packet: Packet) -> Frame:
         """The frame of the next packet. Raises VcodecError when the payload is damaged or an I-frame is missing."""
         quality = torch.tensor([float(packet.quality)], device=self._device)
-        coder = SymbolDecoder(packet.payload, None if packet.frame_type == "I" else self._statistics)
+        coder = SymbolDecoder(packet.payload, self._start if packet.frame_type == "I" else self._statistics)
         with coding_context(self._device, self.arithmetic):
             if packet.frame_type == "I":
                 shape = (1, self.format.height, self.format.width)

@@ -27,6 +27,8 @@ from .rans import DAMAGED, RansDecoder, RansEncoder
 __all__ = ["BOTH", "LONGEST", "MODE", "NEWEST", "OLDER", "PLANES", "SPLIT", "X0", "X1", "Y0", "Y1", "FieldMixer"]
 
 MOST_DECISIONS = 448  # of a square, at most
+KINDS = block_vectors_python.KINDS
+RECORDS = mixing_python.learnt_type(block_vectors_python.CONTEXTS, block_vectors_python.ENTRIES)
 
 
 class FieldMixer:
@@ -35,6 +37,16 @@ class FieldMixer:
     def __init__(self, *, use_c: bool | None = None):
         self._c = _library() is not None if use_c is None else use_c
         self._state: Any = _new_c_state() if self._c else block_vectors_python.new_statistics()
+
+    @property
+    def records(self) -> np.ndarray:
+        """What it has learnt, as records of `mixing_python.learnt_type`."""
+        return self._state.view(RECORDS).copy() if self._c else self._state.records()
+
+    @records.setter
+    def records(self, records: np.ndarray) -> None:
+        of_records = mixing_python.Statistics.of_records
+        self._state = np.ascontiguousarray(records).view(np.uint8).copy() if self._c else of_records(records)
 
     def copy(self) -> FieldMixer:
         other = copy.copy(self)

@@ -24,12 +24,15 @@ from .rans import DAMAGED, FrequencyTables, RansDecoder, RansEncoder
 
 LEVELS = 64  # of what contexts know of a row
 LONGEST_ESCAPE = 80  # decisions
+KINDS = context_mixing_python.KINDS
+RECORDS = mixing_python.learnt_type(context_mixing_python.CONTEXTS, context_mixing_python.ENTRIES)
 
 
 class Statistics:
     """What coding the frames of a group of pictures has taught, for each stream of symbols ("residual/y", ...).
 
-    Starts empty with every I-frame. A coder works on a copy, so a frame that was tried and dropped leaves no trace.
+    Every I-frame starts with nothing, or with what the model was taught (`Experience`). A coder works on a copy, so a
+    frame that was tried and dropped leaves no trace.
     """
 
     def __init__(self) -> None:
@@ -45,6 +48,17 @@ class Statistics:
     def mixer(self, stream: str) -> ContextMixer:
         """The mixer of a stream, new where it was never used."""
         return self._mixers.setdefault(stream, ContextMixer())
+
+    def without_pictures(self) -> Statistics:
+        """A copy that knows no frame before."""
+        other = self.copy()
+        for mixer in other._mixers.values():
+            mixer.forget_picture()
+        return other
+
+    def mixers(self) -> dict[str, ContextMixer | FieldMixer]:
+        """All that there are, by the names of their streams."""
+        return {**self._mixers, **self._field_mixers}
 
     def field_mixer(self, stream: str) -> FieldMixer:
         """That of a stream of block motion."""
@@ -83,11 +97,25 @@ class ContextMixer:
         self._previous: np.ndarray | None = None
         self._current = np.zeros((0, 0, 0), np.int32)
 
+    @property
+    def records(self) -> np.ndarray:
+        """What it has learnt, as records of `mixing_python.learnt_type`."""
+        return self._state.view(RECORDS).copy() if self._c else self._state.records()
+
+    @records.setter
+    def records(self, records: np.ndarray) -> None:
+        of_records = mixing_python.Statistics.of_records
+        self._state = np.ascontiguousarray(records).view(np.uint8).copy() if self._c else of_records(records)
+
     def copy(self) -> ContextMixer:
         other = copy.copy(self)
         other._state = self._state.copy()
         other._current = self._current.copy()
         return other
+
+    def forget_picture(self) -> None:
+        """Keeps what was learnt, but not what was coded last."""
+        self._previous, self._current = None, np.zeros((0, 0, 0), np.int32)
 
     def begin(self, shape: tuple[int, ...]) -> None:
         """A new frame, of a map (H, W, C): what was coded last becomes the frame before."""

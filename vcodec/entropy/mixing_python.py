@@ -31,11 +31,36 @@ class Statistics:
         self.entries: dict[tuple[int, int, int], list[int]] = {}
         self.weights = [[*[FIRST_WEIGHT] * contexts, FIRST_ROW_WEIGHT, 0] for _ in range(kinds)]
 
+    @classmethod
+    def of_records(cls, records: np.ndarray) -> Statistics:
+        """From records of `learnt_type`, one a kind."""
+        contexts, size = records["entries"].shape[1:]
+        statistics = cls(0, contexts, size)
+        statistics.weights = [list(map(int, weights)) for weights in records["weights"]]
+        for kind, i, value in np.argwhere(records["entries"]["visits"]).tolist():
+            probability, visits = records["entries"][kind, i, value].tolist()
+            statistics.entries[kind, i, value] = [probability, visits]
+        return statistics
+
+    def records(self) -> np.ndarray:
+        """As records of `learnt_type`, one a kind."""
+        records = np.zeros(len(self.weights), learnt_type(self.contexts, self.size))
+        records["weights"] = self.weights
+        for (kind, i, value), (probability, visits) in self.entries.items():
+            records["entries"][kind, i, value] = probability, visits
+        return records
+
     def copy(self) -> Statistics:
         other = Statistics(0, self.contexts, self.size)
         other.entries = {key: list(entry) for key, entry in self.entries.items()}
         other.weights = [list(weights) for weights in self.weights]
         return other
+
+
+def learnt_type(contexts: int, size: int) -> np.dtype:
+    """What `learnt` of mixing.h holds of one kind of decision, as a record of numpy."""
+    entry = np.dtype([("probability", np.uint16), ("visits", np.uint16)])
+    return np.dtype([("entries", entry, (contexts, size)), ("weights", np.int32, (contexts + 2,))])
 
 
 class Channel(Protocol):

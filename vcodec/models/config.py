@@ -16,6 +16,7 @@ class VideoConfig:
     """The three coded paths. levels: quality levels of a variable-rate model, 0 for a model of one rate.
 
     subsampled_references: whether references of 4:2:0 video are kept as such video shows them.
+    experience: whether adaptive coding starts with what training clips taught (`Experience`).
     """
 
     iframe: ImageConfig = field(default_factory=ImageConfig)
@@ -24,6 +25,7 @@ class VideoConfig:
     levels: int = 0
     fixed_quality: int = 32
     subsampled_references: bool = False
+    experience: bool = False
 
 
 MAX_NUMBER, MAX_DEPTH, MAX_ENTRIES = 4096, 64, 16

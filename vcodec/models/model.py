@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from ..entropy.coders import EntropyCoder, RateEstimator
+from ..entropy.context_mixing import Statistics
+from ..entropy.experience import FIELD, Experience
 from ..entropy.factorized import FactorizedPrior
 from ..entropy.hyperprior import EntropyModel
 from ..entropy.latent_codec import Latents
@@ -124,6 +126,10 @@ class ImageModel(nn.Module):
         """Whether one set of weights serves every quality."""
         return self.config.levels > 0
 
+    def starting_statistics(self) -> Statistics:
+        """What adaptive coding of a group of pictures starts with: a copy."""
+        return Statistics()
+
     def make_exact(self) -> None:
         """Turns everything on the way to the scales to float64: the last step before coding."""
         for module in self.modules():
@@ -155,6 +161,16 @@ class VideoModel(ImageModel):
         else:
             self.flow = ScaleSpaceFlow(config.flow, config.levels)
         self.residual = ResidualCodec(config.residual, config.flow.transform.latents, config.levels)
+        self.experience = Experience(self._adaptive_streams()) if config.experience else None
+
+    def starting_statistics(self) -> Statistics:
+        """What adaptive coding of a group of pictures starts with: a copy."""
+        return Statistics() if self.experience is None else self.experience.statistics()
+
+    def _adaptive_streams(self) -> list[str]:
+        paths = [module.stream for module in self.modules() if isinstance(module, EntropyModel) and module.stream]
+        streams = [f"{path}/{kind}" for path in paths for kind in ("z", "y")]
+        return [*streams, FIELD] if self.config.flow.blocks else streams
 
     def code_pframe(self, coder: EntropyCoder, x: Tensor | None, reference: Reference, quality: Tensor,
                     skip: int = 0) -> tuple[Reference, Motion]:  # fmt: skip

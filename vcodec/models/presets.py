@@ -79,10 +79,25 @@ def _small_image(kind: str) -> ImageConfig:
     return ImageConfig(_small_transform(kind, (64, 128, 96), (1, 3)), entropy, levels=LEVELS)
 
 
-def _small_video(kind: str) -> VideoConfig:
+def _small_flow(kind: str) -> FlowConfig:
+    """A learned flow at a quarter of the size, mended by a vector for each block."""
+    transform = TransformConfig(
+        kind=kind, widths=(64, 64, 64), strides=(2, 2, 1), kernels=(3, 1, 1), depths=(0, 2), sampling="shuffle",
+        shortcut=True, d_state=1, expand=1.0, window=4, mlp_ratio=2.0,
+    )  # fmt: skip
+    entropy = EntropyConfig(
+        model="checkerboard", hyper=_small_hyper(64, 48, 2), width=64, context_width=40, temporal=True, linear=True,
+        distribution="laplace", adaptive=True, step=2.0, span=6.0,
+    )  # fmt: skip
+    return FlowConfig(
+        transform, entropy, planes=2, sigma=0.0, resolution=4, search=True, interpolation="bicubic", refinement=8
+    )
+
+
+def _small_video(kind: str, flow: FlowConfig) -> VideoConfig:
     return VideoConfig(
         iframe=_small_image(kind),
-        flow=FlowConfig(blocks=True),
+        flow=flow,
         residual=ResidualConfig(
             _small_transform(kind, (48, 96, 96), (0, 2)),
             EntropyConfig(
@@ -99,17 +114,23 @@ def _small_video(kind: str) -> VideoConfig:
 
 @register_model("mambavc-ssf-small")
 def mambavc_ssf_small() -> VideoConfig:
-    """The default: variable rate, VSS blocks at strides 4 to 16, sized for a laptop's CPU."""
-    return _small_video("vss")
+    """The default: variable rate, VSS blocks at strides 4 and 8, motion in blocks, sized for a laptop's CPU."""
+    return _small_video("vss", FlowConfig(blocks=True))
+
+
+@register_model("mambavc-ssf-flow-small")
+def mambavc_ssf_flow_small() -> VideoConfig:
+    """The default model with a learned scale-space flow of VSS blocks in place of motion in blocks."""
+    return _small_video("vss", _small_flow("vss"))
 
 
 @register_model("swinvc-ssf-small")
 def swinvc_ssf_small() -> VideoConfig:
     """The default model's twin with Swin blocks."""
-    return _small_video("swin")
+    return _small_video("swin", FlowConfig(blocks=True))
 
 
 @register_model("convvc-ssf-small")
 def convvc_ssf_small() -> VideoConfig:
     """The default model's twin with GDN."""
-    return _small_video("conv")
+    return _small_video("conv", FlowConfig(blocks=True))

@@ -29,7 +29,7 @@ def initial_model(config: TrainingConfig) -> ImageModel:
 def fitting_schedule(schedule: Schedule, model: ImageModel) -> Schedule:
     """The schedule as `model` can be trained: with its one lambda, if it has one rate and none is given.
 
-    Raises VcodecError for a video stage and an image codec.
+    Raises VcodecError for a video stage and an image codec, and for a motion stage where motion has no parameters.
     """
     if not model.video_parameters():
         video_stages = [stage.name for stage in schedule.stages if stage.kind == "video"]
@@ -38,6 +38,12 @@ def fitting_schedule(schedule: Schedule, model: ImageModel) -> Schedule:
                 f"stage {video_stages[0]!r} of the schedule {schedule.name!r} trains on video, but the "
                 "model is an image codec: choose another model, or --schedule paper-image"
             )
+    motion_stages = [stage.name for stage in schedule.stages if stage.train == "motion"]
+    if motion_stages and not model.motion_parameters():
+        raise VcodecError(
+            f"stage {motion_stages[0]!r} of the schedule {schedule.name!r} trains motion alone, but the model has its "
+            "motion in blocks, without parameters: leave the stage out"
+        )
     if model.variable_rate or any(stage.lmbda is not None for stage in schedule.stages):
         return schedule
     return schedule.replace(lmbda=lambda_of_quality(float(model.config.fixed_quality)))
