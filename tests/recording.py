@@ -86,4 +86,5 @@ def perturbed(reference: Reference, size: float) -> Reference:
         for latents in (reference.motion, reference.residual)
     )
     older = None if reference.older is None else noisy(reference.older).clamp(0, 1)
-    return Reference(noisy(reference.picture).clamp(0, 1), motion, residual, reference.fields, older)
+    picture = noisy(reference.picture).clamp(0, 1)
+    return reference._replace(picture=picture, motion=motion, residual=residual, older=older)

@@ -81,7 +81,8 @@ class Encoder:
     def _encode_iframe(self, x: Tensor, pts: int) -> Packet:
         self._since_iframe = 0
         coder, quality = SymbolEncoder(statistics=self._start), self._frame_quality()
-        coded = Reference(self.model.code_iframe(coder, x, (1, *x.shape[-2:]), self._tensor(quality)))
+        picture = self.model.code_iframe(coder, x, (1, *x.shape[-2:]), self._tensor(quality))
+        coded = Reference(picture, quality=self._tensor(quality))
         self._reference, payload = coded.shown(self._chroma), coder.finish()
         self._statistics = coder.statistics
         return Packet("I", quality, pts, payload)
@@ -153,7 +154,7 @@ class Decoder:
         with coding_context(self._device, self.arithmetic):
             if packet.frame_type == "I":
                 shape = (1, self.format.height, self.format.width)
-                reference = Reference(self.model.code_iframe(coder, None, shape, quality))
+                reference = Reference(self.model.code_iframe(coder, None, shape, quality), quality=quality)
             elif self._reference is None:
                 raise VcodecError("a P-frame comes before any I-frame: decoding can start at an I-frame only")
             elif packet.skip == SKIP_ALL:

@@ -33,18 +33,35 @@ class Reference(NamedTuple):
     """What the next P-frame is coded from: the picture (batch, 3, H, W) that is shown, and the latents of its motion
     and its residual (None after an I-frame, and for a residual that was left out; motion that was left out is zero).
 
-    fields: the block motion, where motion comes in blocks; older: the picture before, None after an I-frame.
+    fields: the block motion, where motion comes in blocks; quality (batch,): that the picture was coded at; older: the
+    picture before, or a better one before that (see `after`), with its quality; None after an I-frame.
     """
 
     picture: Tensor
     motion: Latents | None = None
     residual: Latents | None = None
     fields: Tensor | None = None
+    quality: Tensor | None = None
     older: Tensor | None = None
+    older_quality: Tensor | None = None
 
     def repeated(self) -> "Reference":
         """The reference after a frame that shows the same picture again, without motion and residual."""
-        return Reference(self.picture, older=self.older)
+        return self._replace(motion=None, residual=None, fields=None)
+
+    def after(self, before: "Reference") -> "Reference":
+        """This reference with `older` from the one that it was coded from.
+
+        That is its picture; but if that was coded at a lower quality than this one and its older one, the older one
+        stays: in a cascade of qualities the better frames are worth keeping.
+        """
+        older, quality = before.picture, before.quality
+        if before.older is not None and before.older_quality is not None and quality is not None:
+            assert self.quality is not None, "a reference that others are coded from has its quality"
+            keep = (quality < self.quality) & (quality < before.older_quality)
+            older = torch.where(keep.view(-1, 1, 1, 1), before.older, older)
+            quality = torch.where(keep, before.older_quality, quality)
+        return self._replace(older=older, older_quality=quality)
 
     def shown(self, chroma: str) -> "Reference":
         """The reference as video of this chroma shows it ("420", "444", ...)."""
@@ -54,7 +71,7 @@ class Reference(NamedTuple):
         """The same values without gradient."""
         motion, residual = (latents and latents.detached() for latents in (self.motion, self.residual))
         older = None if self.older is None else self.older.detach()
-        return Reference(self.picture.detach(), motion, residual, self.fields, older)
+        return self._replace(picture=self.picture.detach(), motion=motion, residual=residual, older=older)
 
 
 class ImageModel(nn.Module):
@@ -187,8 +204,8 @@ class VideoModel(ImageModel):
         if not skip & SKIP_RESIDUAL:
             residual, latents = self.residual.code(coder, x, motion, quality, reference.residual)
             picture = picture + residual
-        coded = Reference(picture.clamp(0, 1), motion.latents, latents, motion.fields, reference.picture)
-        return coded, motion
+        coded = Reference(picture.clamp(0, 1), motion.latents, latents, motion.fields, quality)
+        return coded.after(reference), motion
 
     def _code_motion(self, coder: EntropyCoder, x: Tensor | None, reference: Reference, quality: Tensor) -> Motion:
         if isinstance(self.flow, BlockMotion):
@@ -213,7 +230,8 @@ class VideoModel(ImageModel):
         for x, level in zip(frames.unbind(1), _of_frames(quality, frames), strict=True):
             coder = self._estimator(x, generators)
             if reference is None:
-                reference = Reference(self.code_iframe(coder, x, (len(x), *x.shape[-2:]), level)).shown(chroma)
+                picture = self.code_iframe(coder, x, (len(x), *x.shape[-2:]), level)
+                reference = Reference(picture, quality=level).shown(chroma)
             else:
                 before = reference.detached() if detach_reference else reference
                 reference, motion = self.code_pframe(coder, x, before, level)
