@@ -19,7 +19,7 @@ typedef struct { /* of one reference: interpolated[4 * y + x] is moved by x and 
 
 typedef struct {
     field f;
-    const int16_t *current, *hints; /* (height, width); (2, rows, columns), quarters of a pixel */
+    const int16_t *current, *hints; /* (height, width); (references, 2, rows, columns), quarters of a pixel */
     int64_t height, width;
     picture references[2];
     int two;
@@ -192,8 +192,8 @@ static void try_hints(const hunt *h, choice *best) {
                 if (!distance && (down || right)) continue;
                 const int64_t r = clamped(h->row + down * distance, s->f.rows);
                 const int64_t at = r * s->f.columns + clamped(h->column + right * distance, s->f.columns);
-                const vector v = {s->hints[at], s->hints[size + at]};
-                try(h, h->reference ? doubled(v) : v, best);
+                const int16_t *hints = s->hints + 2 * size * h->reference;
+                try(h, (vector){hints[at], hints[size + at]}, best);
             }
 }
 
@@ -280,7 +280,7 @@ static void choose(search *s, int64_t row, int64_t column) {
 }
 
 /* Returns 0, or -1 where memory is lacking. current: luma (height, width); references: `interpolated` of each, the
- * second null where there is none; hints: int16 (2, rows, columns); previous: the field of the frame before, or null;
+ * second null where there is none; hints: int16 (references, 2, rows, columns); previous: the field of the frame before, or null;
  * samples, scale: see `bits_of_error`; cells: the result (6, rows, columns). */
 PUBLIC int block_search(const int16_t *current, const int16_t *newest, const int16_t *older, int64_t height,
                         int64_t width, const int16_t *hints, const int16_t *previous, float samples, float scale,

@@ -39,10 +39,9 @@ def block_search(x: Tensor, newest: Tensor, older: Tensor | None, lmbda: Tensor,
     Without the C library the motion search's result is taken as it is, rounded: its blocks cost more bits.
     """
     height, width = x.shape[-2:]
-    found = motion_search(_whole_squares(x), _whole_squares(newest), lmbda)
-    hints = (QUARTERS * F.avg_pool2d(found, 8 // CELL)).round().clamp(-LONGEST, LONGEST).short().cpu().contiguous()
+    hints = torch.stack([_hints(x, reference, lmbda) for reference in (newest, older) if reference is not None], dim=1)
     if not has_c_search():
-        return _field_of(hints).to(x.device)
+        return _field_of(hints[:, 0]).to(x.device)
     fields = torch.empty(len(x), PLANES, *field_size(height, width), dtype=torch.int16)
     current, references = _fine_luma(x), [_fine_luma(newest), None if older is None else _fine_luma(older)]
     before = None if previous is None else previous.cpu().contiguous()
@@ -55,6 +54,12 @@ def block_search(x: Tensor, newest: Tensor, older: Tensor | None, lmbda: Tensor,
         if failed:
             raise MemoryError("no memory for the search of block motion")
     return fields.to(x.device)
+
+
+def _hints(x: Tensor, reference: Tensor, lmbda: Tensor) -> Tensor:
+    """What the motion search finds: int16 (batch, 2, rows, columns), in quarters of a pixel, for each cell."""
+    found = motion_search(_whole_squares(x), _whole_squares(reference), lmbda)
+    return (QUARTERS * F.avg_pool2d(found, 8 // CELL)).round().clamp(-LONGEST, LONGEST).short().cpu()
 
 
 def bits_of_error(error: Tensor, lmbda: Tensor, cells: int = 1) -> Tensor:
