@@ -47,7 +47,7 @@ class ChannelwiseHyperprior(EntropyModel):
 
     def _code_latents(self, coder: EntropyCoder, y: Tensor | None, z_hat: Tensor, shape: tuple[int, ...],
                       quality: Tensor, condition: Tensor | None,
-                      previous: CodedLatents | None) -> CodedLatents:  # fmt: skip
+                      previous: CodedLatents | None, side: Tensor | None) -> CodedLatents:  # fmt: skip
         features = run(self.mean_synthesis, z_hat, shape), run(self.scale_synthesis, z_hat, shape)
         count = len(self.slices)
         base_log_scales = self._base_log_scales(quality).chunk(count, dim=1)

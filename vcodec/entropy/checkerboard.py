@@ -21,6 +21,7 @@ class CheckerboardHyperprior(EntropyModel):
         z_hat -> mean features  (+ condition) -> means 1,  with y_hat of pass 1   -> means 2   (float32)
         z_hat -> scale features               -> scales 1, with symbols of pass 1 -> scales 2  (float64 when coding)
 
+    Exact side information may inform the scales of the first pass, and by their features those of the second.
     A temporal model reads the frame before as well: its y_hat for the means, its symbols, being exact, for the scales.
     A linear one adds to the means 2 a filter of the neighbours' symbols, being their distance from means 1, and where
     temporal too to the means 1 a map of the y_hat before: networks alone don't hold a displacement of 100 steps to the
@@ -34,7 +35,7 @@ class CheckerboardHyperprior(EntropyModel):
         self.scale_synthesis = Synthesis(config.width, config.hyper)
         history = latents if config.temporal else 0
         self.mean_head = _PassHeads(latents, config, condition_channels + history)
-        self.scale_head = _PassHeads(latents, config, history)
+        self.scale_head = _PassHeads(latents, config, history + config.side)
         self.linear_neighbours = _neighbours(latents, 0.25 if config.temporal else 0.0) if config.linear else None
         self.linear_past = _proportion(latents) if config.linear and config.temporal else None
 
@@ -42,8 +43,8 @@ class CheckerboardHyperprior(EntropyModel):
         return [self.scale_synthesis, self.scale_head]
 
     def _code_latents(self, coder: EntropyCoder, y: Tensor | None, z_hat: Tensor, shape: tuple[int, ...],
-                      quality: Tensor, condition: Tensor | None,
-                      previous: CodedLatents | None) -> CodedLatents:  # fmt: skip
+                      quality: Tensor, condition: Tensor | None, previous: CodedLatents | None,
+                      side: Tensor | None) -> CodedLatents:  # fmt: skip
         first = first_pass_mask(shape, z_hat.device)
         mean_features = run(self.mean_synthesis, z_hat, shape)
         scale_features = run(self.scale_synthesis, z_hat, shape)
@@ -52,7 +53,7 @@ class CheckerboardHyperprior(EntropyModel):
         means, hidden = self.mean_head.first(mean_features, [condition, past_means])
         if self.linear_past is not None:
             means = means + self.linear_past(torch.zeros_like(means) if previous is None else previous.y_hat.float())
-        log_scales, _ = self.scale_head.first(scale_features, [past_scales])
+        log_scales, _ = self.scale_head.first(scale_features, [past_scales, self._side(side, scale_features)])
         log_scales = self._base_log_scales(quality) + log_scales
         y_hat_first, symbols_first = coder.code_latents(y, means, self._bounded(log_scales), first, self.distribution)
 
@@ -63,6 +64,12 @@ class CheckerboardHyperprior(EntropyModel):
         log_scales = self._bounded(log_scales)
         y_hat_second, symbols_second = coder.code_latents(y, means, log_scales, ~first, self.distribution)
         return CodedLatents(y_hat_first + y_hat_second, symbols_first + symbols_second)
+
+    def _side(self, side: Tensor | None, like: Tensor) -> Tensor | None:
+        """The side information, zeros where there is none."""
+        if not self.config.side:
+            return None
+        return like.new_zeros(len(like), self.config.side, *like.shape[2:]) if side is None else side.to(like.dtype)
 
     def _bounded(self, log_scales: Tensor) -> Tensor:
         least = self.config.least_scale

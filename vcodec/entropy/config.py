@@ -48,6 +48,8 @@ class EntropyConfig:
     (variable-rate models only); fixed_steps: whether they stay so.
     least_scale: below which no scale goes, so that networks are never too sure of a zero; an adaptive coder finds out
     what it is sure of ("checkerboard").
+    side: channels of exact side information, the same on every machine, that informs the scales: of the residual, what
+    the block motion tells ("checkerboard").
     context: the networks of the channel-wise models.
     """
 
@@ -63,4 +65,5 @@ class EntropyConfig:
     span: float = 16.0
     fixed_steps: bool = False
     least_scale: float = 0.0
+    side: int = 0
     context: ContextConfig = field(default_factory=ContextConfig)

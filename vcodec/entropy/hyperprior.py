@@ -48,19 +48,21 @@ class EntropyModel(nn.Module):
         self.log_scale_table = nn.Parameter(log_scale_start.clone())
 
     def code(self, coder: EntropyCoder, y: Tensor | None, shape: tuple[int, ...], quality: Tensor,
-             condition: Tensor | None = None, previous: CodedLatents | None = None) -> CodedLatents:  # fmt: skip
+             condition: Tensor | None = None, previous: CodedLatents | None = None,
+             side: Tensor | None = None) -> CodedLatents:  # fmt: skip
         """y_hat of the given shape (batch, latents, H, W); y is None when decoding.
 
-        previous: the latents of the frame before, for a temporal model; None where there are none.
+        previous: the latents of the frame before, for a temporal model; side: (batch, side, H, W), for a model with
+        side information; None where there are none.
         """
         coder.begin(self.stream)
         with full_precision(quality):
             z_hat = self._code_hyper_latents(coder, y, shape, quality)
-            return self._code_latents(coder, y, z_hat, shape, quality, condition, previous)
+            return self._code_latents(coder, y, z_hat, shape, quality, condition, previous, side)
 
     def _code_latents(self, coder: EntropyCoder, y: Tensor | None, z_hat: Tensor, shape: tuple[int, ...],
                       quality: Tensor, condition: Tensor | None,
-                      previous: CodedLatents | None) -> CodedLatents:  # fmt: skip
+                      previous: CodedLatents | None, side: Tensor | None) -> CodedLatents:  # fmt: skip
         raise NotImplementedError
 
     def exact_modules(self) -> list[nn.Module]:
@@ -107,7 +109,7 @@ class MeanScaleHyperprior(EntropyModel):
 
     def _code_latents(self, coder: EntropyCoder, y: Tensor | None, z_hat: Tensor, shape: tuple[int, ...],
                       quality: Tensor, condition: Tensor | None,
-                      previous: CodedLatents | None) -> CodedLatents:  # fmt: skip
+                      previous: CodedLatents | None, side: Tensor | None) -> CodedLatents:  # fmt: skip
         means = run(self.mean_synthesis, z_hat, shape)
         if self.condition_means is not None and condition is not None:
             means = means + self.condition_means(condition.float())

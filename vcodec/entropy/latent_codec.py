@@ -44,6 +44,8 @@ class LatentCodec(nn.Module):
             raise ValueError(f"unknown entropy model '{config.model}': choose from {', '.join(ENTROPY_MODELS)}")
         if config.temporal and config.model != "checkerboard":
             raise ValueError(f"the entropy model '{config.model}' can't be temporal: only 'checkerboard' can")
+        if config.side and config.model != "checkerboard":
+            raise ValueError(f"the entropy model '{config.model}' can't have side information: only 'checkerboard' can")
         if config.adaptive and config.model not in ADAPTIVE_MODELS:
             known = ", ".join(ADAPTIVE_MODELS)
             raise ValueError(f"the entropy model '{config.model}' can't be adaptive: choose from {known}")
@@ -51,15 +53,16 @@ class LatentCodec(nn.Module):
         self.model.stream = stream if config.adaptive else None
 
     def code(self, coder: EntropyCoder, y: Tensor | None, shape: tuple[int, ...], quality: Tensor,
-             condition: Tensor | None = None, previous: "Latents | None" = None) -> "Latents":  # fmt: skip
+             condition: Tensor | None = None, previous: "Latents | None" = None,
+             side: Tensor | None = None) -> "Latents":  # fmt: skip
         """The latents of the given shape (batch, latents, H, W) from y, or from the coder's symbols when y is None.
 
-        condition, previous: see EntropyModel.code; previous may have been coded at another quality.
+        condition, previous, side: see EntropyModel.code; previous may have been coded at another quality.
         """
         gain, inverse = self.gain(quality) if self.gain is not None else (1.0, 1.0)
         scaled = y.float() * gain if y is not None else None
         before = CodedLatents(previous.y_hat * gain, previous.symbols) if previous is not None else None
-        coded = self.model.code(coder, scaled, shape, quality, condition, before)
+        coded = self.model.code(coder, scaled, shape, quality, condition, before, side)
         return Latents(coded.y_hat.float() * inverse, coded.y_hat, coded.symbols)
 
 

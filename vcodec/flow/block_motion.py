@@ -1,15 +1,18 @@
 """The motion path in blocks: a field of vectors, coded adaptively, and the prediction that it makes."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..entropy.block_vectors import X0
+from ..entropy.block_vectors import BOTH, MODE, OLDER, SPLIT, X0
 from ..entropy.coders import EntropyCoder
 from ..layers.rate import lambda_of_quality
 from .block_prediction import CELL, QUARTERS, block_prediction
 from .block_search import block_search, field_size
 from .config import FlowConfig
 from .motion import Motion
+
+SIDE_CHANNELS = 6  # of `block_features`
 
 
 class BlockMotion(nn.Module):
@@ -50,3 +53,17 @@ class BlockMotion(nn.Module):
         vectors = fields[:, X0 : X0 + 2].float() / QUARTERS
         vectors = vectors.repeat_interleave(CELL, -2).repeat_interleave(CELL, -1)[..., :height, :width]
         return torch.cat([vectors, torch.zeros_like(vectors[:, :1])], dim=1)
+
+
+def block_features(fields: Tensor, size: tuple[int, ...]) -> Tensor:
+    """What block motion tells of the residual: float64 (batch, SIDE_CHANNELS, *size), a place for each cell.
+
+    Where blocks are small, refer to the older picture or to both, or move otherwise than their neighbours, predictions
+    are worse. Made from integers alone, so that it is the same on every machine: it informs scales.
+    """
+    vectors = fields[:, X0 : X0 + 2].double()
+    across, down = vectors.diff(dim=3).abs().sum(1), vectors.diff(dim=2).abs().sum(1)
+    beside = [F.pad(across, (1, 0)), F.pad(across, (0, 1)), F.pad(down, (0, 0, 1, 0))]
+    kinds = [fields[:, SPLIT], fields[:, MODE] == OLDER, fields[:, MODE] == BOTH]
+    features = torch.stack([*(kind.double() for kind in kinds), *(torch.log1p(edge) for edge in beside)], dim=1)
+    return features[:, :, : size[0], : size[1]]

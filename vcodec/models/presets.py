@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from ..entropy.config import EntropyConfig
 from ..flow import FlowConfig
+from ..flow.block_motion import SIDE_CHANNELS
 from ..iframe import ImageConfig
 from ..layers.transform import TransformConfig
 from ..residual import ResidualConfig
@@ -103,6 +104,7 @@ def _small_video(kind: str, flow: FlowConfig) -> VideoConfig:
             EntropyConfig(
                 model="checkerboard", hyper=_small_hyper(48, 64, 3), width=48, context_width=32, temporal=True,
                 distribution="laplace", adaptive=True, step=STEP, span=SPAN, fixed_steps=True,
+                side=SIDE_CHANNELS if flow.blocks else 0,
             ),
             conditional=True,
             condition_widths=(48, 64),

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from ..entropy.coders import EntropyCoder
 from ..entropy.latent_codec import LatentCodec, Latents
+from ..flow.block_motion import SIDE_CHANNELS, block_features
 from ..flow.motion import Motion
 from ..iframe.image_codec import pad_to_multiple
 from ..layers.dct import dct_deviations
@@ -24,6 +25,8 @@ class ResidualCodec(nn.Module):
 
     def __init__(self, config: ResidualConfig, motion_latents: int, levels: int = 0):
         super().__init__()
+        if config.entropy.side not in (0, SIDE_CHANNELS):
+            raise ValueError(f"block motion gives {SIDE_CHANNELS} channels of side information")
         self.config, transform = config, config.transform
         self.stride = transform.stride
         deviations = dct_deviations(transform.latents, 3, self.stride) if transform.shortcut else None
@@ -56,7 +59,10 @@ class ResidualCodec(nn.Module):
         if x is not None:
             residual = pad_to_multiple(x, self.stride) - prediction
             y = self.analysis(residual if features is None else torch.cat([residual, prediction - 0.5], dim=1), quality)
-        latents = self.latent_codec.code(coder, y, shape, quality, features and features[0], previous)
+        side = None
+        if self.config.entropy.side and motion.fields is not None:
+            side = block_features(motion.fields, shape[2:])
+        latents = self.latent_codec.code(coder, y, shape, quality, features and features[0], previous, side)
         if features is None:
             assert motion.latents is not None, "block motion has no latents: only a conditional residual goes with it"
             decoded = self.synthesis(torch.cat([latents.y_hat, motion.latents.y_hat], dim=1), quality)
