@@ -101,16 +101,16 @@ class Encoder:
             cost = weight * float((coded.picture - x).square().mean()) + 8 * len(payload)
             return _Candidate(cost, coded, payload, skip, statistics)
 
-        def encoded(skip: int) -> tuple[_Candidate, Motion]:
+        def encoded(skip: int, fields: Tensor | None = None) -> tuple[_Candidate, Motion]:
             coder = SymbolEncoder(statistics=self._statistics)
-            coded, motion = model.code_pframe(coder, x, reference, self._tensor(quality), skip)
+            coded, motion = model.code_pframe(coder, x, reference, self._tensor(quality), skip, fields)
             return candidate(coded, skip, coder.finish(), coder.statistics), motion
 
         in_full, motion = encoded(0)
         candidates = [in_full, candidate(reference.repeated(), SKIP_ALL)]
         unpaid = candidate(Reference(motion.prediction.clamp(0, 1)), SKIP_RESIDUAL)
         if unpaid.cost < in_full.cost:
-            candidates.append(encoded(SKIP_RESIDUAL)[0])
+            candidates.append(encoded(SKIP_RESIDUAL, motion.fields)[0])
         best = min(candidates, key=lambda candidate: candidate.cost)
         self._reference, self._statistics = best.reference, best.statistics
         return Packet("P", quality, pts, best.payload, best.skip)

@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 from test_motion_search import moving_pair, smooth_noise
 
 from vcodec.entropy.coders import RateEstimator, SymbolDecoder, SymbolEncoder
-from vcodec.flow.block_refinement import BlockRefinement, block_search, has_c_search, search_in_pytorch
+from vcodec.flow.block_refinement import BlockRefinement, has_c_search, refinement_search, search_in_pytorch
 from vcodec.flow.warp import sample, sampling_grid
 
 needs_c = pytest.mark.skipif(not has_c_search(), reason="the C library was not built")
-SEARCHES = [pytest.param(block_search, id="default"), pytest.param(search_in_pytorch, id="pytorch")]
+SEARCHES = [pytest.param(refinement_search, id="default"), pytest.param(search_in_pytorch, id="pytorch")]
 
 
 @pytest.mark.parametrize("search", SEARCHES)
@@ -41,7 +41,7 @@ def test_c_finds_what_pytorch_finds(height, width, block, seed):
     x, reference = torch.rand(2, 2, 3, height, width, generator=generator)
     flow = F.interpolate(4 * torch.randn(2, 2, 3, 3, generator=generator), (height, width), mode="bilinear")
     lmbda = torch.tensor([0.005, 0.1])
-    ours, theirs = block_search(x, reference, flow, lmbda, block), search_in_pytorch(x, reference, flow, lmbda, block)
+    ours, theirs = (search(x, reference, flow, lmbda, block) for search in (refinement_search, search_in_pytorch))
     assert ours.shape == theirs.shape == (2, 2, -(-height // block), -(-width // block))
     assert (ours == theirs).all(1).float().mean() >= 0.9  # rounding decides where costs tie
 

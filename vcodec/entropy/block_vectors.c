@@ -152,26 +152,26 @@ static int code_field(coding *k) {
 
 PUBLIC int64_t block_vectors_size(void) { return KINDS * (int64_t)sizeof(learnt); }
 
+PUBLIC void block_vectors_prepare(void) { make_tables(); }
+
 PUBLIC void block_vectors_start(learnt *statistics) { start(statistics, KINDS); }
 
-/* The decisions that code a field: their number, and their probabilities and bits for rans_write; or less than zero
- * where memory is lacking. cells: room for the field as a decoder will know it. */
+/* The decisions that code a field: their number, and their probabilities and bits for rans_write; -1 for a field that no
+ * encoder writes, -2 where memory is lacking. cells: room for the field as a decoder will know it. */
 PUBLIC int64_t block_vectors_encode(learnt *statistics, uint16_t *probabilities, uint8_t *bits, const int16_t *source,
                                     int16_t *cells, const int16_t *previous, int two, int64_t rows, int64_t columns) {
     channel io = writer(probabilities, bits);
     coding k = {statistics, &io, {cells, previous, 0, 0, rows, columns}, source, two};
-    make_tables();
     const int result = code_field(&k);
     return result ? result : io.count;
 }
 
-/* Reads a field. Returns 0, or less when the bytes can't have come from the encoder. */
+/* Reads a field. Returns 0, or -1 when the bytes can't have come from the encoder, -2 where memory is lacking. */
 PUBLIC int block_vectors_decode(learnt *statistics, uint32_t *state, int64_t *position, const uint8_t *data,
                                 int64_t size, int16_t *cells, const int16_t *previous, int two, int64_t rows,
                                 int64_t columns) {
     channel io = reader(*state, *position, data, size);
     coding k = {statistics, &io, {cells, previous, 0, 0, rows, columns}, 0, two};
-    make_tables();
     const int result = code_field(&k);
     *state = io.rans.state;
     *position = io.rans.position;

@@ -58,7 +58,7 @@ class EntropyCoder(Protocol):
         """Fields of block motion int16 (batch, 6, rows, columns), see `block_vectors`; None when decoding.
 
         shape: (batch, rows, columns); previous: the fields of the frame before, if there are any; two: whether there is
-        an older picture to refer to.
+        an older picture to refer to: without one every MODE is NEWEST.
         """
 
 
@@ -205,8 +205,8 @@ class SymbolEncoder(_SymbolCoder):
                     two: bool) -> Tensor:  # fmt: skip
         assert fields is not None, "an encoder is given the fields"
         before = None if previous is None else _field(previous[0])
-        self._field_mixer().encode(_field(fields[0]), before, two, self._rans)
-        return fields
+        known = self._field_mixer().encode(_field(fields[0]), before, two, self._rans)
+        return torch.from_numpy(known)[None]
 
     def finish(self) -> bytes:
         """The frame's bytes: the list of close calls (usually one zero byte), then the symbols."""

@@ -206,6 +206,8 @@ static int code_map(learnt *s, channel *io, map *m) {
 
 PUBLIC int64_t mixing_size(void) { return KINDS * (int64_t)sizeof(learnt); }
 
+PUBLIC void mixing_prepare(void) { make_tables(); }
+
 PUBLIC void mixing_start(learnt *statistics) { start(statistics, KINDS); }
 
 /* The decisions that code a map: their number, and their probabilities and bits for rans_write. */
@@ -215,7 +217,6 @@ PUBLIC int64_t mixing_encode(learnt *statistics, uint16_t *probabilities, uint8_
                              const uint32_t *cdf, const int32_t *row_start, const int32_t *minimum) {
     map m = {source, symbols, previous, rows, levels, coded, channels, height, width, cdf, row_start, minimum, 0, 0, 0};
     channel io = writer(probabilities, bits);
-    make_tables();
     int result = code_map(statistics, &io, &m);
     return result ? result : io.count;
 }
@@ -227,7 +228,6 @@ PUBLIC int mixing_decode(learnt *statistics, uint32_t *state, int64_t *position,
                          const int32_t *row_start, const int32_t *minimum) {
     map m = {0, symbols, previous, rows, levels, coded, channels, height, width, cdf, row_start, minimum, 0, 0, 0};
     channel io = reader(*state, *position, data, size);
-    make_tables();
     int result = code_map(statistics, &io, &m);
     *state = io.rans.state;
     *position = io.rans.position;

@@ -220,10 +220,14 @@ def _new_c_state() -> np.ndarray:
 @cache
 def _library() -> Any:
     part = [*[POINTER] * 5, *[INT64] * 3, *[POINTER] * 3]  # as `_arguments` gives them
-    return c_library(
+    library = c_library(
         "vcodec.entropy._rans",
+        mixing_prepare=(None, []),
         mixing_size=(INT64, []),
         mixing_start=(None, [POINTER]),
         mixing_encode=(INT64, [*[POINTER] * 4, *part]),
         mixing_decode=(INT, [*[POINTER] * 4, INT64, *part]),
     )
+    if library is not None:
+        library.mixing_prepare()
+    return library

@@ -25,7 +25,7 @@ class Experience(nn.Module):
         for stream in self._streams:
             kinds, record = _layout(stream)
             shape = (kinds, *record["entries"].shape)
-            self.register_buffer(_name(stream, "probabilities"), torch.zeros(shape, dtype=torch.int16))
+            self.register_buffer(_name(stream, "probabilities"), torch.zeros(shape, dtype=torch.int32))
             self.register_buffer(_name(stream, "visits"), torch.zeros(shape, dtype=torch.uint8))
             weights = torch.zeros((kinds, *record["weights"].shape), dtype=torch.int32)
             self.register_buffer(_name(stream, "weights"), weights)
@@ -36,8 +36,8 @@ class Experience(nn.Module):
         for stream in mixers.keys() & set(self._streams):
             records = mixers[stream].records
             entries = records["entries"]
-            probabilities = entries["probability"].astype(np.int32) - 32768
-            self._set(stream, "probabilities", np.where(entries["visits"] > 0, probabilities, 0))
+            probabilities = np.where(entries["visits"] > 0, entries["probability"], 0)
+            self._set(stream, "probabilities", probabilities.astype(np.int32))
             self._set(stream, "visits", np.minimum(entries["visits"], MOST_VISITS))
             self._set(stream, "weights", records["weights"])
 
@@ -47,9 +47,8 @@ class Experience(nn.Module):
         for stream in self._streams:
             kinds, record = _layout(stream)
             records = np.zeros(kinds, record)
-            visits = self._get(stream, "visits")
-            records["entries"]["visits"] = visits
-            records["entries"]["probability"] = np.where(visits > 0, self._get(stream, "probabilities") + 32768, 0)
+            records["entries"]["visits"] = self._get(stream, "visits")
+            records["entries"]["probability"] = self._get(stream, "probabilities").clip(0, 65535)
             records["weights"] = self._get(stream, "weights")
             if records["weights"].any():
                 mixer = statistics.field_mixer(stream) if stream == FIELD else statistics.mixer(stream)

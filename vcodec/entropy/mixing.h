@@ -49,8 +49,8 @@ static int32_t probability_of(int32_t logit) {
 static int16_t logits[4096];          /* of the probabilities of 12 bits: the inverse of the above */
 static int32_t steps[CERTAIN + 1];    /* how far a probability moves, in 65536ths of the way, by its visits */
 
+/* To be called once before all else. */
 static void make_tables(void) {
-    if (logits[4095]) return;
     for (int32_t visits = 0; visits <= CERTAIN; visits++) steps[visits] = 131072 / (2 * visits + 3);
     int32_t logit = -2047;
     for (int32_t p = 0; p < 4096; p++) {
@@ -90,8 +90,8 @@ static int decide(learnt *l, channel *c, const int32_t *contexts, int count, int
 
     int64_t error = (bit << 16) - probability;
     for (int i = 0; i < CONTEXTS + 2; i++) {
-        int32_t moved = weights[i] + (int32_t)((inputs[i] * error + (1 << (LEARNING_RATE - 1))) >> LEARNING_RATE);
-        weights[i] = moved < -HEAVIEST ? -HEAVIEST : moved > HEAVIEST ? HEAVIEST : moved;
+        int64_t moved = weights[i] + ((inputs[i] * error + (1 << (LEARNING_RATE - 1))) >> LEARNING_RATE);
+        weights[i] = (int32_t)(moved < -HEAVIEST ? -HEAVIEST : moved > HEAVIEST ? HEAVIEST : moved);
     }
     for (int i = 0; i < count; i++) {
         int64_t distance = (bit ? 65535 : 0) - found[i]->probability;

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from ..entropy.block_vectors import BOTH, MODE, OLDER, SPLIT, X0
 from ..entropy.coders import EntropyCoder
 from ..layers.rate import lambda_of_quality
+from ..layers.transform import full_precision
 from .block_prediction import CELL, QUARTERS, block_prediction
 from .block_search import block_search, field_size
 from .config import FlowConfig
@@ -27,21 +28,23 @@ class BlockMotion(nn.Module):
         self.config = config
 
     def code(self, coder: EntropyCoder, x: Tensor | None, reference: Tensor, quality: Tensor,
-             previous: Tensor | None = None, older: Tensor | None = None) -> Motion:  # fmt: skip
+             previous: Tensor | None = None, older: Tensor | None = None,
+             fields: Tensor | None = None) -> Motion:  # fmt: skip
         """Codes the motion from the references (batch, 3, H, W) to x, all in [0, 1]; x is None when decoding.
 
-        previous: the fields of the frame before, if it has any; older: the reference before, if there is one.
+        previous: the fields of the frame before, if it has any; older: the reference before, if there is one; fields:
+        what the search has found already, for an encoder that comes again. Always in full precision.
         """
         height, width = reference.shape[-2:]
-        fields = None
-        if x is not None:
+        if x is not None and fields is None:
             lmbda = lambda_of_quality(quality)
             second = None if older is None else older.detach()
             fields = block_search(x, reference.detach(), second, lmbda, previous)
         coder.begin("motion")
         fields = coder.code_fields(fields, (len(reference), *field_size(height, width)), previous, older is not None)
         fields = fields.to(reference.device)
-        prediction = block_prediction(reference.float(), None if older is None else older.float(), fields)
+        with full_precision(reference):
+            prediction = block_prediction(reference.float(), None if older is None else older.float(), fields)
         return Motion(prediction, self._flow(fields, height, width), fields=fields)
 
     def still(self, reference: Tensor) -> Motion:

@@ -31,9 +31,13 @@ def block_prediction(newest: Tensor, older: Tensor | None, fields: Tensor) -> Te
     """The prediction (batch, 3, H, W); differentiable in the references.
 
     newest, older: pictures (batch, 3, H, W), the second None where no block refers to it; fields: int16 (batch, 6,
-    rows, columns) with a column for each cell, laid out as in `vcodec.entropy.block_vectors`. Beyond the border the
-    last pixel is repeated.
+    rows, columns) on the same device, with a column for each cell, laid out as in `vcodec.entropy.block_vectors`.
+    Beyond the border the last pixel is repeated. The result may leave the range of the references a little.
     """
+    assert fields.dtype == torch.int16, "a field of block motion is int16"
+    assert fields.shape[2] * CELL >= newest.shape[2], "a field covers the picture"
+    assert fields.shape[3] * CELL >= newest.shape[3], "a field covers the picture"
+    assert older is None or (older.shape, older.dtype, older.device) == (newest.shape, newest.dtype, newest.device)
     if newest.device.type == "cpu" and newest.dtype == torch.float32 and has_c_prediction():
         if torch.is_grad_enabled() and (newest.requires_grad or (older is not None and older.requires_grad)):
             return _BlockPrediction.apply(newest, older, fields)
@@ -87,7 +91,7 @@ class _BlockPrediction(torch.autograd.Function):
         (fields,) = ctx.saved_tensors
         gradient = gradients[0].contiguous()
         found = [torch.zeros_like(gradient) if needed else None for needed in ctx.needs_input_grad[:2]]
-        for i, field in enumerate(_contiguous(fields)):
+        for i, field in enumerate(fields.contiguous()):
             newest, older = (None if into is None else into[i].data_ptr() for into in found)
             _library().block_prediction_backward(gradient[i].data_ptr(), *_geometry(gradient, field), newest, older)
         return found[0], found[1], None
@@ -97,15 +101,10 @@ def _predict_in_c(newest: Tensor, older: Tensor | None, fields: Tensor) -> Tenso
     newest = newest.contiguous()
     older = None if older is None else older.contiguous()
     prediction = torch.empty_like(newest)
-    for i, field in enumerate(_contiguous(fields)):
+    for i, field in enumerate(fields.contiguous()):
         second = None if older is None else older[i].data_ptr()
         _library().block_prediction(newest[i].data_ptr(), second, *_geometry(newest, field), prediction[i].data_ptr())
     return prediction
-
-
-def _contiguous(fields: Tensor) -> Tensor:
-    assert fields.dtype == torch.int16, "a field of block motion is int16"
-    return fields.contiguous()
 
 
 def _geometry(pictures: Tensor, field: Tensor) -> tuple[Any, ...]:
@@ -132,27 +131,30 @@ def _library() -> Any:
 
 
 def _interpolate(picture: Tensor) -> Tensor:
-    """(batch, 16, 3, H + 2 MARGIN, W + 2 MARGIN): the picture moved by each quarter, 4 * y + x."""
-    channels = picture.shape[1]
+    """(batch, 3, 16, H + 2 MARGIN, W + 2 MARGIN): the picture moved by each quarter, 4 * y + x.
+
+    Without convolutions, which autocast would bring to bfloat16.
+    """
     before, after = MARGIN + 3, MARGIN + 4
     padded = F.pad(picture, (before, after, before, after), mode="replicate")
-    filters = picture.new_tensor(FILTERS) / 64
 
-    def filtered(x: Tensor, shape: tuple[int, int], taps: Tensor) -> Tensor:
-        return F.conv2d(x, taps.view(1, 1, *shape).expand(channels, 1, *shape), groups=channels)
+    def filtered(x: Tensor, dim: int, taps: tuple[float, ...]) -> Tensor:
+        size = x.shape[dim] - len(taps) + 1
+        parts = [tap / 64 * x.narrow(dim, k, size) for k, tap in enumerate(taps) if tap]
+        return torch.stack(parts).sum(0) if len(parts) > 1 else parts[0]
 
-    across = [filtered(padded, (1, len(taps)), taps) for taps in filters]
-    return torch.stack([filtered(x, (len(taps), 1), taps) for taps in filters for x in across], dim=1)
+    across = [filtered(padded, 3, taps) for taps in FILTERS]
+    return torch.stack([filtered(x, 2, taps) for taps in FILTERS for x in across], dim=2)
 
 
 def _fetch(interpolated: Tensor, vectors: Tensor) -> Tensor:
     """(batch, 3, H, W) by vectors (batch, 2, H, W) in quarters of a pixel, from what `_interpolate` gives."""
-    batch, _, channels, tall, wide = interpolated.shape
+    batch, channels, _, tall, wide = interpolated.shape
     x, y = vectors.long().unbind(1)
     height, width = x.shape[-2:]
     rows = torch.arange(height, device=x.device)[:, None] + (y >> 2) + MARGIN
     columns = torch.arange(width, device=x.device) + (x >> 2) + MARGIN
     phase = (y & 3) * QUARTERS + (x & 3)
     places = (phase * tall + rows.clamp(0, tall - 1)) * wide + columns.clamp(0, wide - 1)
-    flat = interpolated.transpose(1, 2).flatten(2)
-    return flat.gather(2, places.flatten(1)[:, None].expand(-1, channels, -1)).view(batch, channels, height, width)
+    places = places.flatten(1)[:, None].expand(-1, channels, -1)
+    return interpolated.flatten(2).gather(2, places).view(batch, channels, height, width)

@@ -49,7 +49,7 @@ class BlockRefinement(nn.Module):
         shape = (batch, 2, -(-height // self.block), -(-width // self.block))
         vectors = None
         if x is not None:
-            vectors = block_search(x, reference, flow[:, :2], lambda_of_quality(quality), self.block)
+            vectors = refinement_search(x, reference, flow[:, :2], lambda_of_quality(quality), self.block)
         log_scales = interpolate_levels(self.log_scale_table, quality).expand(shape)
         means = torch.zeros(shape, device=reference.device)
         coder.begin("refinement")
@@ -62,7 +62,7 @@ class BlockRefinement(nn.Module):
 
 
 @torch.no_grad()
-def block_search(x: Tensor, reference: Tensor, flow: Tensor, lmbda: Tensor, block: int) -> Tensor:
+def refinement_search(x: Tensor, reference: Tensor, flow: Tensor, lmbda: Tensor, block: int) -> Tensor:
     """Vectors (batch, 2, rows, columns), whole numbers of quarters of a pixel, one for each block.
 
     x, reference: (batch, 3, H, W) in [0, 1]; flow: (batch, 2, H, W) in pixels; lmbda: (batch,).
@@ -79,7 +79,7 @@ def bits_of_error(error: Tensor, lmbda: Tensor) -> Tensor:
 
     At small errors the price of distortion, at large ones half a bit for each doubling in each of SAMPLES coefficients.
     """
-    return 0.5 * SAMPLES * torch.log2(1 + _scale(lmbda) * error)
+    return 0.5 * SAMPLES * torch.log2(1 + error_scale(lmbda) * error)
 
 
 def has_c_search() -> bool:
@@ -129,7 +129,7 @@ def _search_in_c(x: Tensor, reference: Tensor, flow: Tensor, lmbda: Tensor, bloc
     current, past = luma(x).contiguous(), luma(reference).contiguous()
     flow = flow.float().contiguous()
     prices = (ctypes.c_float * 4)(NO_VECTOR, VECTOR, AXIS, DOUBLING)
-    for i, scale in enumerate(_scale(lmbda).tolist()):
+    for i, scale in enumerate(error_scale(lmbda).tolist()):
         failed = _library().block_refinement(
             current[i].data_ptr(), past[i].data_ptr(), flow[i].data_ptr(), height, width, block, MOST, prices,
             SAMPLES, scale, torch.get_num_threads(), vectors[i].data_ptr(),
@@ -145,9 +145,9 @@ def _library() -> Any:
     return c_library("vcodec.flow._motion_search", block_refinement=(INT, arguments))
 
 
-def _scale(lmbda: Tensor) -> Tensor:
+def error_scale(lmbda: Tensor) -> Tensor:
     """What `bits_of_error` multiplies an error of luma with: the squared step of quantisation is 24 / (255^2 lambda),
-    and luma stands for three colours."""
+    and luma stands for three colours. lmbda, result: (batch,)."""
     return GAIN * 3 / SAMPLES * lmbda.float() * 255**2 / 24
 
 

@@ -9,6 +9,7 @@
 #include "../entropy/block_field.h"
 #include "portable.h"
 
+enum { FIRST, LISTED, EACH, NEW, DIFFERENCE, DOUBLING, NO_DIFFERENCE, WHOLE, CUT }; /* prices, see block_search.py */
 enum { MARGIN = 16, TAPS = 8, BESIDE = 3, STEPS = 5, LARGE = 16, SMALL = 8 };
 #define FINE 16 /* to a step of 8 bits */
 
@@ -136,13 +137,13 @@ static float block_error(const search *s, int64_t top, int64_t left, int64_t sid
 }
 
 static float difference_bits(const search *s, int32_t value) {
-    return value ? s->prices[4] + s->prices[5] * log2f((float)abs(value)) : s->prices[6];
+    return value ? s->prices[DIFFERENCE] + s->prices[DOUBLING] * log2f((float)abs(value)) : s->prices[NO_DIFFERENCE];
 }
 
 static float vector_bits(const search *s, const vector *list, int count, vector v) {
     for (int i = 0; i < count; i++)
-        if (same(list[i], v)) return i ? s->prices[1] + s->prices[2] * (float)i : s->prices[0];
-    return s->prices[3] + difference_bits(s, v.x - list[0].x) + difference_bits(s, v.y - list[0].y);
+        if (same(list[i], v)) return i ? s->prices[LISTED] + s->prices[EACH] * (float)i : s->prices[FIRST];
+    return s->prices[NEW] + difference_bits(s, v.x - list[0].x) + difference_bits(s, v.y - list[0].y);
 }
 
 typedef struct { /* one block whose vector into one reference is looked for */
@@ -246,7 +247,11 @@ static block best_block(const search *s, int64_t row, int64_t column, int64_t ce
             best.v[reference] = alone[reference].v;
         }
     }
-    if (s->two) try_both(s, row, column, cells, alone, &best);
+    if (s->two) {
+        if (best.mode == NEWEST) best.v[1] = alone[1].v; /* a guess for smaller blocks */
+        if (best.mode == OLDER) best.v[0] = alone[0].v;
+        try_both(s, row, column, cells, alone, &best);
+    }
     return best;
 }
 
@@ -264,8 +269,8 @@ static void count_mode(search *s, int mode) {
 static void choose(search *s, int64_t row, int64_t column) {
     block whole = best_block(s, row, column, 2, 0), parts[4];
     const block guess = whole;
-    float cost = s->prices[8];
-    whole.cost += s->prices[7];
+    float cost = s->prices[CUT];
+    whole.cost += s->prices[WHOLE];
     for (int i = 0; i < 4 && cost < whole.cost; i++) {
         parts[i] = best_block(s, row + i / 2, column + i % 2, 1, &guess);
         put(s, row + i / 2, column + i % 2, 1, &parts[i]);

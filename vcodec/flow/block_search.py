@@ -3,8 +3,9 @@
 Squares of 16x16 pixels take turns as they are coded, so each choice knows the candidates that its vectors will be coded
 by. A square stays whole or is cut into four; each block is predicted from the newest reference, the older one or the
 mean of both. Into each reference are tried: the candidates; what the motion search found here and around; and steps of
-two pixels down to a quarter from the best. The least sum of the bits that the residual will take (`bits_of_error`) and
-of the motion's, by fixed prices, wins. It runs in the encoder alone, so it is no part of the format.
+two pixels down to a quarter from the best. The least sum of the bits that the residual will take (`bits_of_error` in
+block_refinement.py, for each cell) and of the motion's, by fixed prices, wins. It runs in the encoder alone, so it is no
+part of the format.
 """
 
 import ctypes
@@ -15,15 +16,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..entropy.block_vectors import LONGEST, NEWEST, PLANES, SPLIT, X0, X1
+from ..entropy.block_vectors import LONGEST, MODE, NEWEST, PLANES, SPLIT, X0, X1
 from ..native import FLOAT, INT, INT64, POINTER, c_library
-from .motion_search import CELL, luma, motion_search
+from .block_prediction import CELL, QUARTERS
+from .block_refinement import SAMPLES, error_scale
+from .motion_search import CELL as HINT_CELL
+from .motion_search import luma, motion_search
 
-QUARTERS = 4  # of a pixel: the unit of the vectors
 MARGIN = 16  # pixels around the interpolated references
 FIRST, LISTED, EACH, NEW, DIFFERENCE, DOUBLING, NO_DIFFERENCE = 0.5, 2.0, 0.8, 3.5, 2.5, 2.0, 0.7  # bits of a vector
 WHOLE, CUT = 0.4, 2.0  # bits of a square
-SAMPLES, GAIN = 128.0, 11.0  # of `bits_of_error`
 
 
 def field_size(height: int, width: int) -> tuple[int, int]:
@@ -45,7 +47,7 @@ def block_search(x: Tensor, newest: Tensor, older: Tensor | None, lmbda: Tensor,
     fields = torch.empty(len(x), PLANES, *field_size(height, width), dtype=torch.int16)
     current, references = _fine_luma(x), [_fine_luma(newest), None if older is None else _fine_luma(older)]
     before = None if previous is None else previous.cpu().contiguous()
-    for i, scale in enumerate(_scale(lmbda).tolist()):
+    for i, scale in enumerate((error_scale(lmbda) / 255**2).tolist()):
         interpolated = [None if reference is None else _interpolated(reference[i]) for reference in references]
         failed = _library().block_search(
             current[i].data_ptr(), *map(_pointer, interpolated), height, width, hints[i].data_ptr(),
@@ -59,16 +61,7 @@ def block_search(x: Tensor, newest: Tensor, older: Tensor | None, lmbda: Tensor,
 def _hints(x: Tensor, reference: Tensor, lmbda: Tensor) -> Tensor:
     """What the motion search finds: int16 (batch, 2, rows, columns), in quarters of a pixel, for each cell."""
     found = motion_search(_whole_squares(x), _whole_squares(reference), lmbda)
-    return (QUARTERS * F.avg_pool2d(found, 8 // CELL)).round().clamp(-LONGEST, LONGEST).short().cpu()
-
-
-def bits_of_error(error: Tensor, lmbda: Tensor, cells: int = 1) -> Tensor:
-    """About what a block costs whose prediction has this squared error of luma: bits and the price of what is left.
-
-    At small errors the price of distortion, at large ones half a bit for each doubling in each of SAMPLES coefficients
-    of a cell. error: the sum over the block's pixels, in steps of 8 bits; cells: of 8x8 pixels in the block.
-    """
-    return 0.5 * SAMPLES * cells * torch.log2(1 + _scale(lmbda) * error / cells)
+    return (QUARTERS * F.avg_pool2d(found, CELL // HINT_CELL)).round().clamp(-LONGEST, LONGEST).short().cpu()
 
 
 def has_c_search() -> bool:
@@ -104,12 +97,6 @@ def _library() -> Any:
     )
 
 
-def _scale(lmbda: Tensor) -> Tensor:
-    """What `bits_of_error` multiplies a squared error with: the squared step of quantisation is 24 / lambda, and luma
-    stands for three colours."""
-    return GAIN * 3 / SAMPLES * lmbda.float() / 24
-
-
 def _fine_luma(x: Tensor) -> Tensor:
     """int16 (batch, H, W): luma in 16ths of a step of 8 bits."""
     return (luma(x)[:, 0] * (255 * 16)).round().short().cpu().contiguous()
@@ -126,7 +113,7 @@ def _field_of(vectors: Tensor) -> Tensor:
     squares = vectors.reshape(batch, 2, rows // 2, 2, columns // 2, 2)
     split = (squares != squares[:, :, :, :1, :, :1]).any(dim=(1, 3, 5))
     fields[:, SPLIT] = split.repeat_interleave(2, -2).repeat_interleave(2, -1).short()
-    fields[:, 1] = NEWEST
+    fields[:, MODE] = NEWEST
     fields[:, X0 : X0 + 2] = vectors
     fields[:, X1 : X1 + 2] = (2 * vectors.int()).clamp(-LONGEST, LONGEST).short()
     return fields

@@ -190,16 +190,16 @@ class VideoModel(ImageModel):
         return [*streams, FIELD] if self.config.flow.blocks else streams
 
     def code_pframe(self, coder: EntropyCoder, x: Tensor | None, reference: Reference, quality: Tensor,
-                    skip: int = 0) -> tuple[Reference, Motion]:  # fmt: skip
+                    skip: int = 0, fields: Tensor | None = None) -> tuple[Reference, Motion]:  # fmt: skip
         """The coded frame, its picture clamped to [0, 1], and the motion it came by.
 
         x: as in code_iframe; reference: the frame before; skip: SKIP_FLOW leaves the motion out (the reference's
-        picture is the prediction), SKIP_RESIDUAL the residual.
+        picture is the prediction), SKIP_RESIDUAL the residual. fields: block motion that was found for x before.
         """
         if skip & SKIP_FLOW:
             motion = self.flow.still(reference.picture)
         else:
-            motion = self._code_motion(coder, x, reference, quality)
+            motion = self._code_motion(coder, x, reference, quality, fields)
         picture, latents = motion.prediction, None
         if not skip & SKIP_RESIDUAL:
             residual, latents = self.residual.code(coder, x, motion, quality, reference.residual)
@@ -207,9 +207,10 @@ class VideoModel(ImageModel):
         coded = Reference(picture.clamp(0, 1), motion.latents, latents, motion.fields, quality)
         return coded.after(reference), motion
 
-    def _code_motion(self, coder: EntropyCoder, x: Tensor | None, reference: Reference, quality: Tensor) -> Motion:
+    def _code_motion(self, coder: EntropyCoder, x: Tensor | None, reference: Reference, quality: Tensor,
+                     fields: Tensor | None = None) -> Motion:  # fmt: skip
         if isinstance(self.flow, BlockMotion):
-            return self.flow.code(coder, x, reference.picture, quality, reference.fields, reference.older)
+            return self.flow.code(coder, x, reference.picture, quality, reference.fields, reference.older, fields)
         return self.flow.code(coder, x, reference.picture, quality, reference.motion)
 
     def forward(self, frames: Tensor, quality: Tensor, *, generators: Sequence[torch.Generator] | None = None,

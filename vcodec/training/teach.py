@@ -21,7 +21,7 @@ from ..entropy.context_mixing import Statistics
 from ..errors import VcodecError
 from ..files import find_model
 from ..layers.rate import QUALITY_MAX
-from ..models import VideoModel, save_model
+from ..models import ImageModel, VideoModel, save_model
 from ..video import Frame, open_video
 from .sources import find_clips, split_by_source
 
@@ -38,13 +38,15 @@ def teach(model: VideoModel, clips: Sequence[Path], *, frames: int = 12, size: t
         raise VcodecError(f"model '{model.name}' has no room for experience: its configuration says so")
     statistics = Statistics()
     for number, path in enumerate(tqdm(clips, unit="clip", file=sys.stderr, disable=not progress)):
-        quality = round(number * GOLDEN % 1 * QUALITY_MAX)
+        quality = round(number * GOLDEN % 1 * QUALITY_MAX) if model.variable_rate else model.config.fixed_quality
         encoder = None
         for frame in islice(_windows(path, size), frames):
             encoder = encoder or Encoder(model, frame.format, quality, frames, statistics=statistics)
             encoder.encode(frame)
         if encoder is not None:
             statistics = encoder.statistics.without_pictures()
+    if not statistics.mixers():
+        raise VcodecError(f"there is nothing to teach: no clip was read, or '{model.name}' codes nothing adaptively")
     model.experience.learn(statistics)
 
 
@@ -74,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def with_experience(model: object) -> VideoModel:
+def with_experience(model: ImageModel) -> VideoModel:
     """The model itself if it has room for experience, else one like it that has."""
     if not isinstance(model, VideoModel):
         raise VcodecError("only video models are taught: an image codec starts anew with each picture")
