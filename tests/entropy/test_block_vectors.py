@@ -89,12 +89,12 @@ def test_a_copy_learns_for_itself():
 
 
 @settings(max_examples=50, deadline=None)
-@given(st.binary(max_size=60), st.booleans())
-def test_any_bytes_are_read_alike_or_refused_and_give_sound_fields(data, two):
-    results = []
+@given(st.binary(max_size=60), st.booleans(), st.booleans())
+def test_any_bytes_are_read_alike_or_refused_and_give_sound_fields(data, two, follows):
+    results, previous = [], random_field(1, 4, 4, reach=LONGEST) if follows else None
     for use_c in (True, False):
         try:
-            results.append(decode(FieldMixer(use_c=use_c), data, (4, 4), None, two))
+            results.append(decode(FieldMixer(use_c=use_c), data, (4, 4), previous, two))
         except VcodecError:
             results.append(None)
     assert (results[0] is None) == (results[1] is None)
@@ -111,4 +111,22 @@ def test_damage_never_crashes():
         damaged = bytearray(data)
         damaged[position] ^= 0x55
         with contextlib.suppress(VcodecError):
-            decode(FieldMixer(), bytes(damaged), (12, 12), None, True)
+            read = decode(FieldMixer(), bytes(damaged), (12, 12), None, True)
+            assert read[MODE].max() <= BOTH
+            assert np.abs(read[X0:]).max() <= LONGEST
+
+
+def test_a_vector_that_is_too_long_is_refused():
+    field = np.zeros((6, 2, 2), np.int16)
+    field[X0] = LONGEST + 1
+    for use_c in (True, False):
+        with pytest.raises(ValueError, match="no encoder writes"):
+            encode(FieldMixer(use_c=use_c), field, None, False)
+
+
+def test_vectors_that_are_not_used_are_filled_in_alike_on_both_sides():
+    field = random_field(4, 4, 4)
+    bare = field.copy()
+    bare[X1 : X1 + 2][:, field[MODE] == 0] = 0
+    bare[X0 : X0 + 2][:, field[MODE] == 1] = 0
+    assert np.array_equal(FieldMixer().encode(bare, None, True, RansEncoder()), field)

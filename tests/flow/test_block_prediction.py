@@ -71,6 +71,15 @@ def test_c_predicts_what_pytorch_predicts_and_so_do_the_gradients(height, width,
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
 
 
+def test_autocast_changes_nothing():
+    fields = torch.from_numpy(random_field(3, 4, 6))[None]
+    newest, older = torch.rand(2, 1, 3, 30, 41)
+    with torch.autocast("cpu", torch.bfloat16):
+        predicted = [predict(newest, older, fields) for predict in (block_prediction, predict_in_pytorch)]
+    for prediction in predicted:
+        torch.testing.assert_close(prediction, predict_in_pytorch(newest, older, fields), rtol=0, atol=1e-5)
+
+
 @needs_c
 def test_threads_change_nothing():
     fields = torch.from_numpy(random_field(3, 12, 14))[None]

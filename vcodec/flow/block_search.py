@@ -4,7 +4,7 @@ Squares of 16x16 pixels take turns as they are coded, so each choice knows the c
 by. A square stays whole or is cut into four; each block is predicted from the newest reference, the older one or the
 mean of both. Into each reference are tried: the candidates; what the motion search found here and around; and steps of
 two pixels down to a quarter from the best. The least sum of the bits that the residual will take (`bits_of_error` in
-block_refinement.py, for each cell) and of the motion's, by fixed prices, wins. It runs in the encoder alone, so it is no
+block_refinement.py, for each cell) and of the motion, by fixed prices, wins. It runs in the encoder alone, so it is no
 part of the format.
 """
 
