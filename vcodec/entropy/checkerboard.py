@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..layers.asinh import asinh
 from ..layers.transform import Synthesis
 from .coders import EntropyCoder
 from .config import EntropyConfig
@@ -85,7 +86,7 @@ class CheckerboardHyperprior(EntropyModel):
             nothing = mean_features.new_zeros(batch, self.latents, height, width)
             return nothing, nothing.to(scale_features.dtype)
         assert previous.symbols is not None
-        return torch.asinh(previous.y_hat).to(mean_features.dtype), _magnitude(previous.symbols, scale_features)
+        return asinh(previous.y_hat).to(mean_features.dtype), _magnitude(previous.symbols, scale_features)
 
 
 class _PassHeads(nn.Module):

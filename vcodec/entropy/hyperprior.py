@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ..layers.asinh import asinh
 from ..layers.gains import interpolate_levels, level_weights
 from ..layers.transform import Analysis, Synthesis, full_precision
 from .coders import EntropyCoder
@@ -78,7 +79,7 @@ class EntropyModel(nn.Module):
     def _code_hyper_latents(
         self, coder: EntropyCoder, y: Tensor | None, shape: tuple[int, ...], quality: Tensor
     ) -> Tensor:
-        z = self.hyper_analysis(torch.asinh(y.float())) if y is not None else None
+        z = self.hyper_analysis(asinh(y.float())) if y is not None else None
         batch, _, height, width = shape
         for stride in self.config.hyper.strides:
             height, width = -(-height // stride), -(-width // stride)
