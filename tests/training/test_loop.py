@@ -46,6 +46,7 @@ def test_a_stage_moves_only_its_own_parameters(short_run: TrainingConfig):
         Stage("motion", "video", 1, 1, (64, 64), frames=2, train="motion"),
         Stage("residual", "video", 1, 1, (64, 64), frames=2, train="residual"),
     )
+    short_run = dataclasses.replace(short_run, model="mambavc-ssf-flow-small")
     train(dataclasses.replace(short_run, schedule=Schedule("four", stages), ema_decay=0.0))
     torch.manual_seed(short_run.seed)
     start = create_model(short_run.model, pretrained=False).state_dict()
@@ -76,7 +77,8 @@ def test_a_stage_of_420_trains_on_what_such_video_shows(short_run: TrainingConfi
         Stage("clips", "video", 1, 1, (64, 64), frames=2, train="video", chroma="420", grain=4.0),
         Stage("motion", "video", 1, 1, (64, 64), frames=2, train="motion", chroma="420"),
     )
-    train(dataclasses.replace(short_run, schedule=Schedule("420", stages), precision="fp32"))
+    model = "mambavc-ssf-flow-small"
+    train(dataclasses.replace(short_run, model=model, schedule=Schedule("420", stages), precision="fp32"))
     assert len(seen) == 6
     assert all(torch.allclose(subsampled(x), x, atol=2e-2) for x in seen)  # but for what is clamped
 
