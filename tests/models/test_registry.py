@@ -65,6 +65,17 @@ def test_models_code_any_size(name, size):
     check_coding(small_model(name), size, 2)
 
 
+@pytest.mark.parametrize("name", list_models("*-small"))
+def test_small_models_code_at_every_quality_and_gop_size(name):
+    model, format = small_model(name), VideoFormat(40, 24, "420")
+    for quality in (0, 31, 63):
+        for gop_size in (1, 2, 12):
+            encoder, decoder = Encoder(model, format, quality, gop_size), Decoder(model, format)
+            for frame in moving_frames(format, 3):
+                packet = encoder.encode(frame)
+                assert_same_picture(decoder.decode(packet), encoder.reconstruction)
+
+
 @pytest.mark.parametrize("name", list_models())
 def test_models_have_the_size_they_are_known_for(name):
     with torch.device("meta"):
