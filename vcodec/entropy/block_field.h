@@ -36,6 +36,9 @@ static inline vector vector_at(const field *f, const int16_t *cells, int referen
     return (vector){cells[(X0 + 2 * reference) * size + at], cells[(Y0 + 2 * reference) * size + at]};
 }
 
+/* An index that lies within 0 to size - 1: beyond a border, what is at it. */
+static inline int64_t clamped(int64_t index, int64_t size) { return index < 0 ? 0 : index >= size ? size - 1 : index; }
+
 static inline int same(vector a, vector b) { return a.x == b.x && a.y == b.y; }
 static inline int32_t within(int32_t value) { return value < -LONGEST ? -LONGEST : value > LONGEST ? LONGEST : value; }
 static inline vector doubled(vector v) { return (vector){within(2 * v.x), within(2 * v.y)}; }
@@ -57,8 +60,8 @@ static inline int added(vector *list, int count, vector v) {
  * to the right (or left); of a block of both references, twice the newest's vector; these vectors; that of the place in
  * the frame before; none. spread: how far the first two are apart. Returns their number.
  * side: of the block, in cells; newest: the vector into the newest reference, null unless the block has both. */
-static inline int candidates(const field *f, int reference, int64_t row, int64_t column, int64_t side, const vector *newest,
-                      vector *list, int32_t *spread) {
+static inline int candidates(const field *f, int reference, int64_t row, int64_t column, int64_t side,
+                             const vector *newest, vector *list, int32_t *spread) {
     const int64_t places[4][2] = {{row, column - 1}, {row - 1, column}, {row - 1, column + side}, {row - 1, column - 1}};
     vector around[3] = {{0, 0}, {0, 0}, {0, 0}};
     int there[3], count = 0;
@@ -82,8 +85,8 @@ static inline int candidates(const field *f, int reference, int64_t row, int64_t
 }
 
 /* Fills the cells of a block. fresh: see `field`. */
-static inline void settle(field *f, int64_t row, int64_t column, int64_t side, int split, int mode, vector newest, vector older,
-                   int fresh) {
+static inline void settle(field *f, int64_t row, int64_t column, int64_t side, int split, int mode, vector newest,
+                          vector older, int fresh) {
     if (mode == NEWEST) older = doubled(newest);
     if (mode == OLDER) newest = halved(older);
     const int16_t values[PLANES] = {(int16_t)split, (int16_t)mode, (int16_t)newest.x, (int16_t)newest.y,

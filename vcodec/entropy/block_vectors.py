@@ -11,7 +11,6 @@ does the same, slowly.
 
 from __future__ import annotations
 
-import copy
 import ctypes
 from functools import cache
 from typing import Any
@@ -21,6 +20,7 @@ import numpy as np
 from ..errors import VcodecError
 from ..native import INT, INT64, POINTER, c_library
 from . import block_vectors_python, mixing_python
+from .adaptive_model import AdaptiveModel
 from .block_vectors_python import BOTH, LONGEST, MODE, NEWEST, OLDER, PLANES, SPLIT, X0, X1, Y0, Y1
 from .rans import DAMAGED, RansDecoder, RansEncoder
 
@@ -28,30 +28,16 @@ __all__ = ["BOTH", "LONGEST", "MODE", "NEWEST", "OLDER", "PLANES", "SPLIT", "X0"
 
 MOST_DECISIONS = 448  # of a square, at most
 KINDS = block_vectors_python.KINDS
-RECORDS = mixing_python.learnt_type(block_vectors_python.CONTEXTS, block_vectors_python.ENTRIES)
 
 
-class FieldMixer:
+class FieldMixer(AdaptiveModel):
     """The adaptive model of the fields of block motion of a group of pictures."""
+
+    RECORDS = mixing_python.learnt_type(block_vectors_python.CONTEXTS, block_vectors_python.ENTRIES)
 
     def __init__(self, *, use_c: bool | None = None):
         self._c = _library() is not None if use_c is None else use_c
         self._state: Any = _new_c_state() if self._c else block_vectors_python.new_statistics()
-
-    @property
-    def records(self) -> np.ndarray:
-        """What it has learnt, as records of `mixing_python.learnt_type`."""
-        return self._state.view(RECORDS).copy() if self._c else self._state.records()
-
-    @records.setter
-    def records(self, records: np.ndarray) -> None:
-        of_records = mixing_python.Statistics.of_records
-        self._state = np.ascontiguousarray(records).view(np.uint8).copy() if self._c else of_records(records)
-
-    def copy(self) -> FieldMixer:
-        other = copy.copy(self)
-        other._state = self._state.copy()
-        return other
 
     def encode(self, field: np.ndarray, previous: np.ndarray | None, two: bool, rans: RansEncoder) -> np.ndarray:
         """Codes a field; returns it as a decoder will know it, with what is not used filled in.

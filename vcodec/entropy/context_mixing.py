@@ -7,25 +7,24 @@ its Python twin (`context_mixing_python.py`) does the same, slowly.
 
 from __future__ import annotations
 
-import copy
 import ctypes
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
 from ..errors import VcodecError
 from ..native import INT, INT64, POINTER, c_library
 from . import context_mixing_python, mixing_python
+from .adaptive_model import AdaptiveModel
 from .block_vectors import FieldMixer
 from .rans import DAMAGED, FrequencyTables, RansDecoder, RansEncoder
 
 LEVELS = 64  # of what contexts know of a row
 LONGEST_ESCAPE = 80  # decisions
 KINDS = context_mixing_python.KINDS
-RECORDS = mixing_python.learnt_type(context_mixing_python.CONTEXTS, context_mixing_python.ENTRIES)
 
 
 class Statistics:
@@ -88,8 +87,10 @@ class SymbolMap:
         )  # fmt: skip
 
 
-class ContextMixer:
+class ContextMixer(AdaptiveModel):
     """The adaptive model of one stream of symbols. Frames begin with `begin`; a frame's map may be coded in parts."""
+
+    RECORDS = mixing_python.learnt_type(context_mixing_python.CONTEXTS, context_mixing_python.ENTRIES)
 
     def __init__(self, *, use_c: bool | None = None):
         self._c = _library() is not None if use_c is None else use_c
@@ -97,19 +98,8 @@ class ContextMixer:
         self._previous: np.ndarray | None = None
         self._current = np.zeros((0, 0, 0), np.int32)
 
-    @property
-    def records(self) -> np.ndarray:
-        """What it has learnt, as records of `mixing_python.learnt_type`."""
-        return self._state.view(RECORDS).copy() if self._c else self._state.records()
-
-    @records.setter
-    def records(self, records: np.ndarray) -> None:
-        of_records = mixing_python.Statistics.of_records
-        self._state = np.ascontiguousarray(records).view(np.uint8).copy() if self._c else of_records(records)
-
-    def copy(self) -> ContextMixer:
-        other = copy.copy(self)
-        other._state = self._state.copy()
+    def copy(self) -> Self:
+        other = super().copy()
         other._current = self._current.copy()
         return other
 

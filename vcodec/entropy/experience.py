@@ -71,5 +71,5 @@ def _name(stream: str, what: str) -> str:
 def _layout(stream: str) -> tuple[int, np.dtype]:
     """Kinds of decisions, and the record of each."""
     if stream == FIELD:
-        return block_vectors.KINDS, block_vectors.RECORDS
-    return context_mixing.KINDS, context_mixing.RECORDS
+        return block_vectors.KINDS, block_vectors.FieldMixer.RECORDS
+    return context_mixing.KINDS, context_mixing.ContextMixer.RECORDS

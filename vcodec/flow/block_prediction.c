@@ -34,8 +34,6 @@ static int alike(const motion *a, const motion *b) {
            (a->mode == NEWEST || same(a->v[1], b->v[1]));
 }
 
-static int64_t clamped(int64_t value, int64_t size) { return value < 0 ? 0 : value >= size ? size - 1 : value; }
-
 /* The patch of a reference that an area is made from. */
 static const float *patch_of(const geometry *g, const float *from, area a, vector v, float *room, int64_t *stride) {
     const int64_t top = a.top + (v.y >> 2) - REACH, left = a.left + (v.x >> 2) - REACH;

@@ -4,7 +4,6 @@
  * so that trying a vector only compares. The functions are called through ctypes.
  */
 #include <math.h>
-#include <string.h>
 
 #include "../entropy/block_field.h"
 #include "portable.h"
@@ -38,7 +37,7 @@ typedef struct {
 typedef struct {
     int mode;
     vector v[2];
-    float cost, bits;
+    float cost;
 } block;
 
 /* The taps for quarters of a pixel of HEVC's luma, in 64ths. */
@@ -53,8 +52,6 @@ CLONES static void filter_row(const int16_t *from, int64_t stride, const int32_t
         to[i] = (int16_t)(sum >> 6);
     }
 }
-
-static int64_t clamped(int64_t value, int64_t size) { return value < 0 ? 0 : value >= size ? size - 1 : value; }
 
 /* luma (height, width) to interpolated[16] (height + 2 MARGIN, width + 2 MARGIN). Returns 0, or -1 without memory. */
 PUBLIC int block_search_interpolate(const int16_t *luma, int64_t height, int64_t width, int threads,

@@ -41,9 +41,9 @@ def block_search(x: Tensor, newest: Tensor, older: Tensor | None, lmbda: Tensor,
     Without the C library the motion search's result is taken as it is, rounded: its blocks cost more bits.
     """
     height, width = x.shape[-2:]
-    hints = torch.stack([_hints(x, reference, lmbda) for reference in (newest, older) if reference is not None], dim=1)
     if not has_c_search():
-        return _field_of(hints[:, 0]).to(x.device)
+        return _field_of(_hints(x, newest, lmbda)).to(x.device)
+    hints = torch.stack([_hints(x, reference, lmbda) for reference in (newest, older) if reference is not None], dim=1)
     fields = torch.empty(len(x), PLANES, *field_size(height, width), dtype=torch.int16)
     current, references = _fine_luma(x), [_fine_luma(newest), None if older is None else _fine_luma(older)]
     before = None if previous is None else previous.cpu().contiguous()
