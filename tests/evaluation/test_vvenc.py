@@ -25,14 +25,14 @@ def test_an_ffmpeg_without_vvenc_is_refused(tmp_path):
     program = tmp_path / "ffmpeg"
     program.write_text("#!/bin/sh\necho nothing\n")
     program.chmod(0o755)
-    with pytest.raises(VcodecError, match="VVenC needs an ffmpeg with libvvenc"):
+    with pytest.raises(VcodecError, match="VVenC needs an ffmpeg that was built with libvvenc"):
         create_codec("vvenc", PAPER, CodecOptions(ffmpeg=str(program)))
 
 
 def test_a_round_trip(small_source):
     ffmpeg = find_ffmpeg("libvvenc", "encoder")
     if ffmpeg is None:
-        pytest.skip("no ffmpeg with libvvenc (pip install imageio-ffmpeg has one)")
+        pytest.skip("no ffmpeg with libvvenc on the path")
     record = run_job(Job(VvencCodec(PAPER, ffmpeg), small_source, 32, PAPER)).record
     assert record["frames"] == 14
     assert record["psnr_rgb"] > 25

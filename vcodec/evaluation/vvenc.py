@@ -15,7 +15,7 @@ from vcodec.evaluation.sequences import Source, to_8_bits
 from vcodec.evaluation.standard_codecs import packet_sizes
 from vcodec.video import Frame, open_video
 
-QP = (22, 27, 32, 37)
+QP = (17, 22, 27, 32, 37)
 SPEEDS = {"medium": "medium", "veryslow": "slower"}
 
 
@@ -37,7 +37,7 @@ class VvencCodec(Codec):
         ffmpeg = find_ffmpeg("libvvenc", "encoder", options.ffmpeg)
         if ffmpeg is None:
             raise VcodecError(
-                "VVenC needs an ffmpeg with libvvenc: give one by --ffmpeg, or pip install imageio-ffmpeg."
+                "VVenC needs an ffmpeg that was built with libvvenc, as most are not: give one by --ffmpeg."
             )
         return cls(preset, ffmpeg, options.threads)
 
