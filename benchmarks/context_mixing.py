@@ -42,9 +42,9 @@ class Doubled(SymbolEncoder):
         return z_hat
 
     def code_latents(self, y: Tensor | None, means: Tensor, log_scales: Tensor, mask: Tensor | None = None,
-                     distribution: Distribution = GAUSSIAN) -> tuple[Tensor, Tensor]:  # fmt: skip
+                     distribution: Distribution = GAUSSIAN, spacing: int = 1) -> tuple[Tensor, Tensor]:  # fmt: skip
         began = time.perf_counter()
-        y_hat, symbols = super().code_latents(y, means, log_scales, mask, distribution)
+        y_hat, symbols = super().code_latents(y, means, log_scales, mask, distribution, spacing)
         middle = time.perf_counter()
         self.fixed.code_latents(symbols + means, means, log_scales, mask, distribution)
         self._add(began, middle)

@@ -36,16 +36,16 @@ class Float32Encoder(SymbolEncoder):
     """Takes scales of any precision and lists no close call."""
 
     def code_latents(self, y: Tensor | None, means: Tensor, log_scales: Tensor, mask: Tensor | None = None,
-                     distribution: Distribution = GAUSSIAN) -> tuple[Tensor, Tensor]:  # fmt: skip
-        return super().code_latents(y, means, log_scales.double(), mask, distribution)
+                     distribution: Distribution = GAUSSIAN, spacing: int = 1) -> tuple[Tensor, Tensor]:  # fmt: skip
+        return super().code_latents(y, means, log_scales.double(), mask, distribution, spacing)
 
 
 class Float32Decoder(SymbolDecoder):
     """Takes scales of any precision."""
 
     def code_latents(self, y: Tensor | None, means: Tensor, log_scales: Tensor, mask: Tensor | None = None,
-                     distribution: Distribution = GAUSSIAN) -> tuple[Tensor, Tensor]:  # fmt: skip
-        return super().code_latents(y, means, log_scales.double(), mask, distribution)
+                     distribution: Distribution = GAUSSIAN, spacing: int = 1) -> tuple[Tensor, Tensor]:  # fmt: skip
+        return super().code_latents(y, means, log_scales.double(), mask, distribution, spacing)
 
 
 def main() -> None:

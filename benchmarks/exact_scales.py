@@ -85,8 +85,8 @@ class Recorder(SymbolDecoder):
         return z_hat
 
     def code_latents(self, y: Tensor | None, means: Tensor, log_scales: Tensor, mask: Tensor | None = None,
-                     distribution: Distribution = GAUSSIAN) -> tuple[Tensor, Tensor]:  # fmt: skip
-        y_hat, symbols = super().code_latents(y, means, log_scales, mask, distribution)
+                     distribution: Distribution = GAUSSIAN, spacing: int = 1) -> tuple[Tensor, Tensor]:  # fmt: skip
+        y_hat, symbols = super().code_latents(y, means, log_scales, mask, distribution, spacing)
         self.symbols.append(symbols.cpu().numpy().astype(np.int32).reshape(-1))
         self.positions.append(level_position(log_scales).cpu().numpy().reshape(-1))
         return y_hat, symbols

@@ -1,6 +1,7 @@
 """Adaptive context mixing: exact bytes, the same from C and from Python, learning, and no surprise from damage."""
 
 import contextlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from vcodec.errors import VcodecError
 INT32 = np.iinfo(np.int32)
 
 
-def symbol_map(seed: int, shape: tuple[int, int, int], wild: float = 0.02) -> SymbolMap:
+def symbol_map(seed: int, shape: tuple[int, int, int], wild: float = 0.02, spacing: int = 1) -> SymbolMap:
     """Symbols (H, W, C) that fit their rows, but for some that could be anything."""
     random = np.random.default_rng(seed)
     rows = random.integers(0, 64, shape).astype(np.int32)
@@ -27,27 +28,29 @@ def symbol_map(seed: int, shape: tuple[int, int, int], wild: float = 0.02) -> Sy
     strange = random.random(shape) < wild
     symbols[strange] = random.integers(INT32.min, INT32.max, int(strange.sum()), endpoint=True)
     coded = (random.random(shape) < 0.8).astype(np.uint8)
-    return SymbolMap(coded, rows, rows.astype(np.uint8), symbols.astype(np.int32))
+    return SymbolMap(coded, rows, rows.astype(np.uint8), symbols.astype(np.int32), spacing)
 
 
 def in_two_passes(whole: SymbolMap) -> list[SymbolMap]:
     first = (np.indices(whole.rows.shape).sum(0) % 2).astype(np.uint8)
-    return [SymbolMap(whole.coded & part, whole.rows, whole.levels, whole.symbols) for part in (first, 1 - first)]
+    return [replace(whole, coded=whole.coded & part) for part in (first, 1 - first)]
 
 
-def encode(mixer: ContextMixer, whole: SymbolMap, use_c: bool, tables=laplace_tables) -> bytes:
+def encode(mixer: ContextMixer, whole: SymbolMap, use_c: bool, tables=laplace_tables, dc: bool = False) -> bytes:
     rans = RansEncoder(use_c=use_c)
-    mixer.begin(whole.rows.shape)
+    mixer.begin(whole.rows.shape, dc)
     for part in in_two_passes(whole):
         mixer.encode(part, rans, tables())
     return rans.finish()
 
 
-def decode(mixer: ContextMixer, data: bytes, whole: SymbolMap, use_c: bool, tables=laplace_tables) -> np.ndarray:
+def decode(
+    mixer: ContextMixer, data: bytes, whole: SymbolMap, use_c: bool, tables=laplace_tables, dc: bool = False
+) -> np.ndarray:
     rans = RansDecoder(data, use_c=use_c)
-    mixer.begin(whole.rows.shape)
+    mixer.begin(whole.rows.shape, dc)
     for part in in_two_passes(whole):
-        read = mixer.decode(SymbolMap(part.coded, part.rows, part.levels), rans, tables())
+        read = mixer.decode(SymbolMap(part.coded, part.rows, part.levels, spacing=part.spacing), rans, tables())
     rans.finish()
     return read
 
@@ -63,21 +66,33 @@ def test_the_bytes_never_change(use_c):
     ]
 
 
+@pytest.mark.parametrize("use_c", [True, False])
+def test_the_bytes_with_dc_prediction_never_change(use_c):
+    mixer = ContextMixer(use_c=use_c)
+    maps = [symbol_map(seed, (4, 5, 3), wild=0.05, spacing=seed) for seed in (1, 2)]
+    assert [encode(mixer, whole, use_c, dc=True).hex() for whole in maps] == [
+        "3a4f8b941f8d8bf4832462d092ea89b370dda9589c48b33458a1248f16dd9c6ef685c0d31d89ecfb7069a107724fffc4862324b8398f58ef6b73aeef78",
+        "c761910e791a6dca37315a5c35e5bdc0d426033d58d545469ccd06b7fb30362d723b5656ae602d14c5f768559aed44967fcf01c5b2bfc40d593e886e",
+    ]
+
+
 @settings(max_examples=25, deadline=None)
 @given(
     st.lists(st.integers(0, 1000), min_size=1, max_size=3),
-    st.tuples(st.integers(1, 4), st.integers(1, 4), st.integers(1, 5)),
+    st.tuples(st.integers(1, 6), st.integers(1, 6), st.integers(1, 5)),
     st.sampled_from([laplace_tables, gaussian_tables]),
+    st.integers(1, 3),
+    st.booleans(),
 )
-def test_c_and_python_write_the_same_bytes_and_read_them_back(seeds, shape, tables):
+def test_c_and_python_write_the_same_bytes_and_read_them_back(seeds, shape, tables, spacing, dc):
     writers = [ContextMixer(use_c=use_c) for use_c in (True, False)]
     readers = [ContextMixer(use_c=use_c) for use_c in (True, False)]
     for seed in seeds:
-        whole = symbol_map(seed, shape)
-        data, same = (encode(w, whole, use_c, tables) for w, use_c in zip(writers, (True, False), strict=True))
+        whole = symbol_map(seed, shape, spacing=spacing)
+        data, same = (encode(w, whole, use_c, tables, dc) for w, use_c in zip(writers, (True, False), strict=True))
         assert data == same
         for reader, use_c in zip(readers, (True, False), strict=True):
-            read = decode(reader, data, whole, use_c, tables)
+            read = decode(reader, data, whole, use_c, tables, dc)
             assert np.array_equal(read, np.where(whole.coded, whole.symbols, 0))
 
 
@@ -101,6 +116,30 @@ def test_what_comes_again_takes_fewer_bytes():
     fixed.push(symbols, rows, laplace_tables())
     assert sizes[0] < len(fixed.finish()) / 2
     assert sizes[3] < sizes[0]
+
+
+@pytest.mark.parametrize("spacing", [1, 2])
+def test_a_smooth_first_channel_takes_fewer_bytes_with_dc_prediction(spacing):
+    rows, columns = np.indices((16, 16))
+    symbols = (20 * np.sin(rows / 5) + 15 * np.cos(columns / 6)).round().astype(np.int32)[..., None]
+    first = ((rows + columns) // spacing % 2 == 0) & (rows % spacing == 0) & (columns % spacing == 0)
+    levels = np.full(symbols.shape, 40, np.int32)
+    whole = SymbolMap(first[..., None].astype(np.uint8), levels, levels.astype(np.uint8), symbols, spacing)
+    sizes = []
+    for dc in (False, True):
+        rans, mixer = RansEncoder(), ContextMixer()
+        mixer.begin(symbols.shape, dc)
+        mixer.encode(whole, rans, laplace_tables())
+        sizes.append(len(rans.finish()))
+    assert sizes[1] < 0.8 * sizes[0]
+
+
+def test_large_numbers_take_fewer_bytes_where_their_lengths_are_learnt():
+    symbols = np.random.default_rng(2).integers(40, 60, (8, 8, 4)).astype(np.int32)
+    levels = np.full(symbols.shape, 50, np.int32)
+    whole = SymbolMap(np.ones(symbols.shape, np.uint8), levels, levels.astype(np.uint8), symbols)
+    sizes = [len(encode(ContextMixer(), whole, True, dc=dc)) for dc in (False, True)]
+    assert sizes[1] < 0.9 * sizes[0]
 
 
 def test_a_copy_learns_for_itself():

@@ -5,13 +5,14 @@ import pytest
 import torch
 from synthetic_fields import random_field
 
+from vcodec.entropy import block_vectors, context_mixing
 from vcodec.entropy.block_vectors import FieldMixer
 from vcodec.entropy.context_mixing import ContextMixer, Statistics, SymbolMap
 from vcodec.entropy.experience import FIELD, MOST_VISITS, Experience
 from vcodec.entropy.laplace import laplace_tables
 from vcodec.entropy.rans import RansDecoder, RansEncoder
 
-STREAMS = ("residual/y", FIELD)
+STREAMS = {"residual/y": context_mixing.KINDS, FIELD: block_vectors.KINDS}
 
 
 def symbol_map(seed: int) -> SymbolMap:
@@ -93,3 +94,15 @@ def test_what_was_coded_with_it_is_decoded_with_it():
     read = experience.statistics().field_mixer(FIELD).decode(8, 8, None, True, rans)
     rans.finish()
     assert np.array_equal(read, random_field(11, 8, 8))
+
+
+def test_a_stream_without_dc_prediction_has_a_kind_less_and_starts_the_same():
+    experience = Experience({"residual/y": context_mixing.KINDS_WITHOUT_DC})
+    statistics = Statistics()
+    code(statistics, 3)
+    experience.learn(statistics.without_pictures())
+    records = experience.statistics().mixer("residual/y").records
+    expected = ContextMixer().records
+    assert len(experience.residual_y_visits) == len(records) - 1
+    assert np.array_equal(records[-1], expected[-1])
+    assert not np.array_equal(records["weights"], expected["weights"])

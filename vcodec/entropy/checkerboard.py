@@ -22,6 +22,9 @@ class CheckerboardHyperprior(EntropyModel):
         z_hat -> mean features  (+ condition) -> means 1,  with y_hat of pass 1   -> means 2   (float32)
         z_hat -> scale features               -> scales 1, with symbols of pass 1 -> scales 2  (float64 when coding)
 
+    With four passes and more (`pass_masks`) the black fields are themselves coded from coarse to fine, so that few
+    latents have no coded neighbours; each later pass has networks of its own, which read what all passes before coded.
+
     Exact side information may inform the scales of the first pass, and by their features those of the second.
     A temporal model reads the frame before as well: its y_hat for the means, its symbols, being exact, for the scales.
     A linear one adds to the means 2 a filter of the neighbours' symbols, being their distance from means 1, and where
@@ -32,6 +35,8 @@ class CheckerboardHyperprior(EntropyModel):
     def __init__(self, latents: int, config: EntropyConfig, levels: int = 0, condition_channels: int = 0,
                  log_scale_start: Tensor | None = None):  # fmt: skip
         super().__init__(latents, config, levels, condition_channels, log_scale_start)
+        if config.passes < 2 or config.passes % 2:
+            raise ValueError(f"latents are coded in 2, 4, 6 or more passes, two at a time, not {config.passes}")
         self.mean_synthesis = Synthesis(config.width, config.hyper)
         self.scale_synthesis = Synthesis(config.width, config.hyper)
         history = latents if config.temporal else 0
@@ -39,14 +44,18 @@ class CheckerboardHyperprior(EntropyModel):
         self.scale_head = _PassHeads(latents, config, history + config.side)
         self.linear_neighbours = _neighbours(latents, 0.25 if config.temporal else 0.0) if config.linear else None
         self.linear_past = _proportion(latents) if config.linear and config.temporal else None
+        middle = [_spacing(config.passes, number) for number in range(1, config.passes - 1)]
+        self.middle_means = nn.ModuleList(_ContextHead(latents, config, spacing) for spacing in middle)
+        self.middle_scales = nn.ModuleList(_ContextHead(latents, config, spacing) for spacing in middle)
+        self.middle_neighbours = nn.ModuleList(_around_dc(latents, spacing) for spacing in middle)
 
     def exact_modules(self) -> list[nn.Module]:
-        return [self.scale_synthesis, self.scale_head]
+        return [self.scale_synthesis, self.scale_head, self.middle_scales]
 
     def _code_latents(self, coder: EntropyCoder, y: Tensor | None, z_hat: Tensor, shape: tuple[int, ...],
                       quality: Tensor, condition: Tensor | None, previous: CodedLatents | None,
                       side: Tensor | None) -> CodedLatents:  # fmt: skip
-        first = first_pass_mask(shape, z_hat.device)
+        masks = pass_masks(shape, z_hat.device, self.config.passes)
         mean_features = run(self.mean_synthesis, z_hat, shape)
         scale_features = run(self.scale_synthesis, z_hat, shape)
 
@@ -56,15 +65,24 @@ class CheckerboardHyperprior(EntropyModel):
             means = means + self.linear_past(torch.zeros_like(means) if previous is None else previous.y_hat.float())
         log_scales, _ = self.scale_head.first(scale_features, [past_scales, self._side(side, scale_features)])
         log_scales = self._base_log_scales(quality) + log_scales
-        y_hat_first, symbols_first = coder.code_latents(y, means, self._bounded(log_scales), first, self.distribution)
+        spacing = _spacing(self.config.passes, 0)
+        y_hat, symbols = coder.code_latents(y, means, self._bounded(log_scales), masks[0], self.distribution, spacing)
+        distances = symbols  # from the means of the first pass
+        for number, mask in enumerate(masks[1:-1]):
+            better = means + self.middle_means[number](hidden, y_hat)
+            better = better + self.middle_neighbours[number](distances.float())
+            surer = self.middle_scales[number](scale_features, _magnitude(symbols, log_scales))
+            surer, spacing = self._bounded(log_scales + surer), _spacing(self.config.passes, number + 1)
+            more = coder.code_latents(y, better, surer, mask, self.distribution, spacing)
+            y_hat, symbols = y_hat + more[0], symbols + more[1]
+            distances = distances + (more[0] - means) * mask
 
-        means = means + self.mean_head.second(hidden, y_hat_first)
+        means = means + self.mean_head(hidden, y_hat)
         if self.linear_neighbours is not None:
-            means = means + self.linear_neighbours(symbols_first.float())
-        log_scales = log_scales + self.scale_head.second(scale_features, _magnitude(symbols_first, log_scales))
-        log_scales = self._bounded(log_scales)
-        y_hat_second, symbols_second = coder.code_latents(y, means, log_scales, ~first, self.distribution)
-        return CodedLatents(y_hat_first + y_hat_second, symbols_first + symbols_second)
+            means = means + self.linear_neighbours(distances.float())
+        log_scales = self._bounded(log_scales + self.scale_head(scale_features, _magnitude(symbols, log_scales)))
+        rest = coder.code_latents(y, means, log_scales, masks[-1], self.distribution)
+        return CodedLatents(y_hat + rest[0], symbols + rest[1])
 
     def _side(self, side: Tensor | None, like: Tensor) -> Tensor | None:
         """The side information, zeros where there is none."""
@@ -89,31 +107,45 @@ class CheckerboardHyperprior(EntropyModel):
         return asinh(previous.y_hat).to(mean_features.dtype), _magnitude(previous.symbols, scale_features)
 
 
-class _PassHeads(nn.Module):
-    """The two passes' small networks of one parameter; their last layers start at zero."""
+class _ContextHead(nn.Module):
+    """The small network by which a later pass reads those before; its last layer starts at zero.
 
-    def __init__(self, latents: int, config: EntropyConfig, condition_channels: int):
+    spacing: how far apart the places are that are known already.
+    """
+
+    def __init__(self, latents: int, config: EntropyConfig, spacing: int = 1):
         super().__init__()
         width, inner = config.width, config.context_width or config.width
-        self.join = nn.Conv2d(width + condition_channels, width, 1)
-        self.first_out = nn.Conv2d(width, latents, 1)
         self.context = nn.Sequential(
-            nn.Conv2d(latents, inner, 1), nn.LeakyReLU(0.1), nn.Conv2d(inner, inner, 3, padding=1)
-        )
+            nn.Conv2d(latents, inner, 1), nn.LeakyReLU(0.1),
+            nn.Conv2d(inner, inner, 3, padding=spacing, dilation=spacing),
+        )  # fmt: skip
         self.second_hidden = nn.Conv2d(width + inner, width, 1)
-        self.second_out = nn.Conv2d(width, latents, 1)
-        for layer in (self.first_out, self.second_out):
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+        self.second_out = _from_zero(nn.Conv2d(width, latents, 1))
+
+    def forward(self, hidden: Tensor, context: Tensor) -> Tensor:
+        joined = torch.cat([hidden, self.context(context)], dim=1)
+        return self.second_out(F.leaky_relu(self.second_hidden(F.leaky_relu(joined, 0.1)), 0.1))
+
+
+class _PassHeads(_ContextHead):
+    """The small networks of the first pass, and the last pass's."""
+
+    def __init__(self, latents: int, config: EntropyConfig, condition_channels: int):
+        super().__init__(latents, config)
+        self.join = nn.Conv2d(config.width + condition_channels, config.width, 1)
+        self.first_out = _from_zero(nn.Conv2d(config.width, latents, 1))
 
     def first(self, features: Tensor, conditions: list[Tensor | None]) -> tuple[Tensor, Tensor]:
         given = [condition.to(features.dtype) for condition in conditions if condition is not None]
         hidden = F.leaky_relu(self.join(torch.cat([features, *given], dim=1)), 0.1)
         return self.first_out(hidden), hidden
 
-    def second(self, hidden: Tensor, context: Tensor) -> Tensor:
-        joined = torch.cat([hidden, self.context(context)], dim=1)
-        return self.second_out(F.leaky_relu(self.second_hidden(F.leaky_relu(joined, 0.1)), 0.1))
+
+def _from_zero(layer: nn.Conv2d) -> nn.Conv2d:
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+    return layer
 
 
 def _neighbours(channels: int, share: float) -> nn.Conv2d:
@@ -121,6 +153,15 @@ def _neighbours(channels: int, share: float) -> nn.Conv2d:
     filter = nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=False)
     with torch.no_grad():
         filter.weight.copy_(share * torch.tensor([[0.0, 1.0, 0.0], [1.0, 0.0, 1.0], [0.0, 1.0, 0.0]]))
+    return filter
+
+
+def _around_dc(channels: int, spacing: int) -> nn.Conv2d:
+    """The same between places of this spacing, of which four are known, at the start for the first channel alone."""
+    filter = nn.Conv2d(channels, channels, 3, padding=spacing, dilation=spacing, groups=channels, bias=False)
+    with torch.no_grad():
+        filter.weight.zero_()[0] = 0.25
+        filter.weight[0, 0, 1, 1] = 0.0
     return filter
 
 
@@ -137,10 +178,29 @@ def _magnitude(symbols: Tensor, like: Tensor) -> Tensor:
     return torch.log1p(symbols.abs().to(like.dtype))
 
 
-def first_pass_mask(shape: tuple[int, ...], device: torch.device) -> Tensor:
-    """Boolean (1, channels, H, W): black fields of the first half of the channels, white ones of the second."""
+def pass_masks(shape: tuple[int, ...], device: torch.device, passes: int = 2) -> list[Tensor]:
+    """Which latents each pass codes: boolean (1, channels, H, W), together all.
+
+    Two passes: black and white fields. With two passes more, the black fields of even rows are a board of twice the
+    spacing, coded in the passes before; the black fields of odd rows, which lie between, come next, the white ones
+    last. The second half of the channels uses the board moved by one column.
+    """
     _, channels, height, width = shape
-    rows, columns = torch.arange(height, device=device), torch.arange(width, device=device)
-    black = (rows[:, None] + columns[None, :]) % 2 == 0
-    second_half = torch.arange(channels, device=device) >= channels // 2
-    return (black[None] ^ second_half[:, None, None])[None]
+    rows, columns = torch.arange(height, device=device)[:, None], torch.arange(width + 1, device=device)
+    order = _pass_of(rows, columns, passes)
+    order = torch.stack([order[:, :width], order[:, 1:]])
+    halves = (torch.arange(channels, device=device) >= channels // 2).long()
+    return [(order == number)[halves][None] for number in range(passes)]
+
+
+def _pass_of(rows: Tensor, columns: Tensor, passes: int) -> Tensor:
+    white = (rows + columns) % 2
+    if passes == 2:
+        return white
+    between = torch.where(rows % 2 == 1, passes - 2, _pass_of(rows // 2, columns // 2, passes - 2))
+    return torch.where(white == 1, passes - 1, between)
+
+
+def _spacing(passes: int, number: int) -> int:
+    """How far apart the latents are that a pass reads and codes."""
+    return int(2 ** ((passes - 1 - number) // 2))

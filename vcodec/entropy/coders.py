@@ -40,17 +40,21 @@ RDOQ_PRICE = 8.0
 class EntropyCoder(Protocol):
     """What a frame step needs of a coder."""
 
-    def begin(self, stream: str | None) -> None:
-        """What follows are the hyper latents and latents of this stream, adaptively coded; None: not adaptively."""
+    def begin(self, stream: str | None, dc_prediction: bool = False) -> None:
+        """What follows are the hyper latents and latents of this stream, adaptively coded; None: not adaptively.
+
+        dc_prediction: of the latents, see `ContextMixer.begin`.
+        """
 
     def code_factorized(self, prior: FactorizedPrior, z: Tensor | None, shape: tuple[int, ...], bank: Tensor) -> Tensor:
         """z_hat (integers) of the given shape (batch, channels, H, W); z is None when decoding."""
 
     def code_latents(self, y: Tensor | None, means: Tensor, log_scales: Tensor, mask: Tensor | None = None,
-                     distribution: Distribution = GAUSSIAN) -> tuple[Tensor, Tensor]:  # fmt: skip
+                     distribution: Distribution = GAUSSIAN, spacing: int = 1) -> tuple[Tensor, Tensor]:  # fmt: skip
         """y_hat = symbols + means, and the symbols; y is None when decoding.
 
-        With a boolean mask (broadcast to y) only its positions are coded; elsewhere both results are zero.
+        With a boolean mask (broadcast to y) only its positions are coded; elsewhere both results are zero. spacing: how
+        far apart the neighbours are by which they are coded.
         """
 
     def code_fields(self, fields: Tensor | None, shape: tuple[int, int, int], previous: Tensor | None,
@@ -81,7 +85,7 @@ class RateEstimator:
         self._training = training
         self._generators = generators
 
-    def begin(self, stream: str | None) -> None:
+    def begin(self, stream: str | None, dc_prediction: bool = False) -> None:
         """The estimate is that of the tables: what adaptive coding will save is not known before."""
 
     def code_factorized(self, prior: FactorizedPrior, z: Tensor | None, shape: tuple[int, ...], bank: Tensor) -> Tensor:
@@ -92,7 +96,7 @@ class RateEstimator:
         return z_hat
 
     def code_latents(self, y: Tensor | None, means: Tensor, log_scales: Tensor, mask: Tensor | None = None,
-                     distribution: Distribution = GAUSSIAN) -> tuple[Tensor, Tensor]:  # fmt: skip
+                     distribution: Distribution = GAUSSIAN, spacing: int = 1) -> tuple[Tensor, Tensor]:  # fmt: skip
         assert y is not None, "only a decoder works without latents"
         means, log_scales = means.float(), log_scales.float()
         residuals = y.float() - means
@@ -138,10 +142,11 @@ class _SymbolCoder:
     def __init__(self, statistics: Statistics | None = None) -> None:
         self.statistics = statistics.copy() if statistics is not None else Statistics()
         self._stream: str | None = None
+        self._dc_prediction = False
         self._begun: set[str] = set()
 
-    def begin(self, stream: str | None) -> None:
-        self._stream = stream
+    def begin(self, stream: str | None, dc_prediction: bool = False) -> None:
+        self._stream, self._dc_prediction = stream, dc_prediction
 
     def _field_mixer(self) -> FieldMixer:
         return self.statistics.field_mixer(f"{self._stream}/field")
@@ -152,7 +157,7 @@ class _SymbolCoder:
         mixer = self.statistics.mixer(name)
         if name not in self._begun:
             self._begun.add(name)
-            mixer.begin(shape)
+            mixer.begin(shape, self._dc_prediction and kind == "y")
         return mixer
 
 
@@ -181,7 +186,7 @@ class SymbolEncoder(_SymbolCoder):
         return symbols
 
     def code_latents(self, y: Tensor | None, means: Tensor, log_scales: Tensor, mask: Tensor | None = None,
-                     distribution: Distribution = GAUSSIAN) -> tuple[Tensor, Tensor]:  # fmt: skip
+                     distribution: Distribution = GAUSSIAN, spacing: int = 1) -> tuple[Tensor, Tensor]:  # fmt: skip
         assert y is not None, "an encoder is given the latents"
         where = _selected(mask, log_scales)
         position = level_position(_take(log_scales, where))
@@ -197,7 +202,7 @@ class SymbolEncoder(_SymbolCoder):
         if self._stream is None:
             self._rans.push(symbols[coded], levels[coded], distribution.tables())
         else:
-            part = _latent_map(where, levels, coded, means.shape, symbols)
+            part = _latent_map(where, levels, coded, means.shape, spacing, symbols)
             self._mixer("y", part.rows.shape).encode(part, self._rans, distribution.tables())
         return _place(symbols, where, means, mask)
 
@@ -254,7 +259,7 @@ class SymbolDecoder(_SymbolCoder):
         return torch.from_numpy(symbols).to(bank.device, torch.float64).reshape(shape)
 
     def code_latents(self, y: Tensor | None, means: Tensor, log_scales: Tensor, mask: Tensor | None = None,
-                     distribution: Distribution = GAUSSIAN) -> tuple[Tensor, Tensor]:  # fmt: skip
+                     distribution: Distribution = GAUSSIAN, spacing: int = 1) -> tuple[Tensor, Tensor]:  # fmt: skip
         where = _selected(mask, log_scales)
         levels = _to_numpy(level_position(_take(log_scales, where)).floor())
         places, listed = self._close_calls
@@ -266,7 +271,7 @@ class SymbolDecoder(_SymbolCoder):
             symbols = np.zeros(levels.size, np.int32)
             symbols[coded] = self._rans.pull(levels[coded], distribution.tables())
         else:
-            part = _latent_map(where, levels, coded, means.shape)
+            part = _latent_map(where, levels, coded, means.shape, spacing)
             symbols = _planes(self._mixer("y", part.rows.shape).decode(part, self._rans, distribution.tables()))
             symbols = symbols if where is None else symbols[where.cpu().numpy()]
         return _place(symbols, where, means, mask)
@@ -327,7 +332,7 @@ def _hyper_map(rows: np.ndarray, shape: tuple[int, ...], symbols: np.ndarray | N
     )  # fmt: skip
 
 
-def _latent_map(where: Tensor | None, levels: np.ndarray, coded: np.ndarray, shape: tuple[int, ...],
+def _latent_map(where: Tensor | None, levels: np.ndarray, coded: np.ndarray, shape: tuple[int, ...], spacing: int,
                 symbols: np.ndarray | None = None) -> SymbolMap:  # fmt: skip
     """The latents at the places `where` (None: all), whose rows are their scales' levels."""
     index = slice(None) if where is None else where.cpu().numpy()
@@ -338,7 +343,7 @@ def _latent_map(where: Tensor | None, levels: np.ndarray, coded: np.ndarray, sha
         return full.reshape(shape[1:])
 
     rows = planes(levels)
-    return SymbolMap.of_planes(planes(coded), rows, rows, None if symbols is None else planes(symbols))
+    return SymbolMap.of_planes(planes(coded), rows, rows, None if symbols is None else planes(symbols), spacing)
 
 
 def _planes(symbols: np.ndarray) -> np.ndarray:

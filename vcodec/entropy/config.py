@@ -50,6 +50,9 @@ class EntropyConfig:
     what it is sure of ("checkerboard").
     side: channels of exact side information, the same on every machine, that informs the scales: of the residual, what
     the block motion tells ("checkerboard").
+    passes: in which latents are coded, from coarse to fine: 2, 4, 6 ... ("checkerboard").
+    dc_prediction: whether the coder predicts the first channel of the first pass from what it coded around, and learns
+    the lengths of large numbers (adaptive "checkerboard"); for latents whose first channel is a DC.
     context: the networks of the channel-wise models.
     """
 
@@ -66,4 +69,6 @@ class EntropyConfig:
     fixed_steps: bool = False
     least_scale: float = 0.0
     side: int = 0
+    passes: int = 2
+    dc_prediction: bool = False
     context: ContextConfig = field(default_factory=ContextConfig)

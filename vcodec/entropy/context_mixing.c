@@ -4,6 +4,9 @@
  * (what the networks predict) gives each decision a probability. So do some contexts: which channel it is, how large
  * the neighbours in space are, those in the channels before and those in the frame before.
  *
+ * With DC prediction, numbers beyond the decisions take lengths that are learnt too, and in the first part of a map the
+ * symbols of the first channel are coded as their distance from what the neighbours make likely.
+ *
  * context_mixing_python.py holds the same in Python, and the tests hold both to the same bytes. Arrays of a map are
  * (H, W, C): the channels of a place lie together.
  */
@@ -13,8 +16,10 @@
 #define ENTRIES 4096
 #include "mixing.h"
 
-enum { ZERO, SIGN, MORE, KINDS };
-#define LARGEST 15      /* of the magnitudes that are coded by decisions; beyond, an Elias gamma code of plain bits */
+enum { ZERO, SIGN, MORE, LENGTH, KINDS };
+enum { NO_PREDICTION, LATER_PART, FIRST_PART }; /* of a map with DC prediction, or of one without */
+#define LARGEST 15      /* of the magnitudes that are coded by decisions; beyond, an Elias gamma code */
+#define LONGEST 33      /* of the code's bits after the first */
 
 typedef struct {
     const int32_t *source;              /* what is to be coded; null when reading */
@@ -24,7 +29,9 @@ typedef struct {
     int64_t channels, height, width;
     const uint32_t *cdf;
     const int32_t *row_start, *minimum;
-    /* with a border of zeros around the places, so that every neighbour exists: */
+    int64_t spacing; /* how far apart neighbours are */
+    int dc;
+    /* with a border of zeros as wide as that around the places, so that every neighbour exists: */
     int8_t *seen, *seen_before; /* what is known of the symbols, and those of the frame before, kept within -3 to 3 */
     int32_t *counts;            /* of the symbols at each place that are known and not zero */
 } map;
@@ -62,10 +69,15 @@ typedef struct {
     int32_t here, near;             /* how many are not zero at the place, and at those beside it */
 } surroundings;
 
+/* The width of the map with its border, and a place in that. */
+static int64_t wide(const map *m) { return m->width + 2 * m->spacing; }
+static int64_t place_of(const map *m, int64_t y, int64_t x) { return (y + m->spacing) * wide(m) + x + m->spacing; }
+
 static surroundings look(const map *m, int64_t y, int64_t x, int64_t c) {
     surroundings s = {0};
-    int64_t across = m->channels, down = (m->width + 2) * across, place = (y + 1) * (m->width + 2) + x + 1;
-    const int8_t *seen = m->seen + place * across + c;
+    const int64_t right = m->spacing, below = right * wide(m), place = place_of(m, y, x);
+    const int64_t across = right * m->channels, down = below * m->channels;
+    const int8_t *seen = m->seen + place * m->channels + c;
     s.vertical = sign_of(seen[-down]) + sign_of(seen[down]);
     s.horizontal = sign_of(seen[-across]) + sign_of(seen[across]);
     s.beside = size_of(seen[-down]) + size_of(seen[down]) + size_of(seen[-across]) + size_of(seen[across]);
@@ -73,14 +85,13 @@ static surroundings look(const map *m, int64_t y, int64_t x, int64_t c) {
                size_of(seen[down + across]);
     for (int k = 0; k < 4; k++) s.lower[k] = c > k ? seen[-k - 1] : 0;
     if (m->previous) {
-        const int8_t *before = m->seen_before + place * across + c;
+        const int8_t *before = m->seen_before + place * m->channels + c;
         s.before = before[0];
         s.before_around =
             size_of(before[-down]) + size_of(before[down]) + size_of(before[-across]) + size_of(before[across]);
     }
     s.here = m->counts[place];
-    s.near = m->counts[place - 1] + m->counts[place + 1] + m->counts[place - m->width - 2] +
-             m->counts[place + m->width + 2];
+    s.near = m->counts[place - right] + m->counts[place + right] + m->counts[place - below] + m->counts[place + below];
     return s;
 }
 
@@ -142,14 +153,27 @@ static int code_more(place *p, int negative, int64_t k, int is_more) {
     return decide(&p->statistics[MORE], p->io, contexts, 5, row, is_more);
 }
 
-/* A number of at least 1 as an Elias gamma code of plain bits. */
-static int64_t code_plainly(channel *io, uint64_t number) {
+/* Whether the number's code is longer, or, where `bit` is given, its second bit: by what was learnt. */
+static int code_length(const place *p, int32_t longer, int leading, int bit) {
+    const int32_t known = at_most(longer, 15) * 2 + leading;
+    int32_t contexts[CONTEXTS] = {p->c * 32 + known, p->level * 32 + known, known};
+    return decide(&p->statistics[LENGTH], p->io, contexts, 3, 32768, bit);
+}
+
+/* A number of at least 1 as an Elias gamma code, of plain bits or of learnt lengths. */
+static int64_t code_large(const place *p, uint64_t number) {
+    const int learnt = p->m->dc != NO_PREDICTION;
     int length = 0, longer = 0;
     while (number >> length > 1) length++;
-    while (decide_plainly(io, 32768, longer < length) && longer < 33) longer++;
+    while ((learnt ? code_length(p, longer, 0, longer < length) : decide_plainly(p->io, 32768, longer < length)) &&
+           longer < LONGEST)
+        longer++;
     uint64_t coded = 1;
-    for (int bit = longer - 1; bit >= 0; bit--)
-        coded = coded << 1 | (uint64_t)decide_plainly(io, 32768, (int)(number >> bit) & 1);
+    for (int i = longer - 1; i >= 0; i--) {
+        int bit = (int)(number >> i) & 1;
+        bit = learnt && i == longer - 1 ? code_length(p, longer, 1, bit) : decide_plainly(p->io, 32768, bit);
+        coded = coded << 1 | (uint64_t)bit;
+    }
     return (int64_t)coded;
 }
 
@@ -158,23 +182,43 @@ static int64_t code_symbol(place *p, int64_t symbol) {
     int negative = code_sign(p, symbol < 0);
     int64_t size = symbol < 0 ? -symbol : symbol, k = 1;
     while (k < LARGEST && code_more(p, negative, k, size > k)) k++;
-    if (k == LARGEST) k = code_plainly(p->io, size < LARGEST ? 1 : (uint64_t)(size - LARGEST + 1)) + LARGEST - 1;
+    if (k == LARGEST) k = code_large(p, size < LARGEST ? 1 : (uint64_t)(size - LARGEST + 1)) + LARGEST - 1;
     return negative ? -k : k;
+}
+
+/* The symbol of the first channel that its neighbours in the first part, a checkerboard, make likely: those at both
+ * sides above, two places above and two to the left. Beyond the edge of the map another one stands in. */
+static int64_t expected_dc(const map *m, int64_t y, int64_t x) {
+    const int64_t here = y * m->width + x, step = m->spacing, down = step * m->width;
+    const int64_t left = y >= step && x >= step ? here - down - step : -1;
+    const int64_t right = y >= step && x + step < m->width ? here - down + step : -1;
+    const int64_t above = y >= 2 * step ? here - 2 * down : -1, before = x >= 2 * step ? here - 2 * step : -1;
+    const int64_t beside[4] = {
+        left >= 0 ? left : right >= 0 ? right : before,
+        right >= 0 ? right : left >= 0 ? left : before,
+        above >= 0 ? above : left >= 0 ? left : right >= 0 ? right : before,
+        before >= 0 ? before : left >= 0 ? left : right,
+    };
+    static const int64_t shares[4] = {6, 23, 3, 32}; /* in 64ths */
+    int64_t sum = 32;
+    for (int i = 0; i < 4; i++)
+        if (beside[i] >= 0) sum += shares[i] * m->symbols[beside[i] * m->channels];
+    return sum >> 6;
 }
 
 static int8_t kept_small(int32_t symbol) { return (int8_t)(symbol < -3 ? -3 : symbol > 3 ? 3 : symbol); }
 
 /* Fills the bordered maps. Returns whether there was memory. */
 static int look_over(map *m) {
-    int64_t places = (m->height + 2) * (m->width + 2);
+    const int64_t places = (m->height + 2 * m->spacing) * wide(m);
     m->seen = calloc((size_t)(places * m->channels), 1);
     m->seen_before = m->previous ? calloc((size_t)(places * m->channels), 1) : 0;
     m->counts = calloc((size_t)places, sizeof(int32_t));
     if (!m->seen || !m->counts || (m->previous && !m->seen_before)) return 0;
     int64_t i = 0;
-    for (int64_t y = 1; y <= m->height; y++)
-        for (int64_t x = 1; x <= m->width; x++)
-            for (int64_t place = y * (m->width + 2) + x, c = 0; c < m->channels; c++, i++) {
+    for (int64_t y = 0; y < m->height; y++)
+        for (int64_t x = 0; x < m->width; x++)
+            for (int64_t place = place_of(m, y, x), c = 0; c < m->channels; c++, i++) {
                 m->seen[place * m->channels + c] = kept_small(m->symbols[i]);
                 if (m->previous) m->seen_before[place * m->channels + c] = kept_small(m->previous[i]);
                 m->counts[place] += m->symbols[i] != 0;
@@ -190,9 +234,10 @@ static int code_map(learnt *s, channel *io, map *m) {
         for (int64_t x = 0; x < m->width && !result; x++)
             for (int64_t c = 0; c < m->channels; c++, i++) {
                 if (!m->coded[i]) continue;
-                int64_t symbol = m->source ? m->source[i] : 0, here = (y + 1) * (m->width + 2) + x + 1;
+                int64_t symbol = m->source ? m->source[i] : 0, here = place_of(m, y, x);
                 place p = {s, io, m, look(m, y, x, c), (int32_t)c, m->levels[i], m->rows[i]};
-                symbol = code_symbol(&p, symbol);
+                const int64_t expected = m->dc == FIRST_PART && !c ? expected_dc(m, y, x) : 0;
+                symbol = expected + code_symbol(&p, symbol - expected);
                 if (symbol > INT32_MAX || symbol < INT32_MIN) { result = -1; break; }
                 m->symbols[i] = (int32_t)symbol;
                 m->seen[here * m->channels + c] = kept_small((int32_t)symbol);
@@ -214,8 +259,8 @@ PUBLIC void mixing_start(learnt *statistics) { start(statistics, KINDS); }
 PUBLIC int64_t mixing_encode(learnt *statistics, uint16_t *probabilities, uint8_t *bits, const int32_t *source,
                              int32_t *symbols, const int32_t *previous, const int32_t *rows, const uint8_t *levels,
                              const uint8_t *coded, int64_t channels, int64_t height, int64_t width,
-                             const uint32_t *cdf, const int32_t *row_start, const int32_t *minimum) {
-    map m = {source, symbols, previous, rows, levels, coded, channels, height, width, cdf, row_start, minimum, 0, 0, 0};
+                             const uint32_t *cdf, const int32_t *row_start, const int32_t *minimum, int64_t spacing, int dc) {
+    map m = {source, symbols, previous, rows, levels, coded, channels, height, width, cdf, row_start, minimum, spacing, dc, 0, 0, 0};
     channel io = writer(probabilities, bits);
     int result = code_map(statistics, &io, &m);
     return result ? result : io.count;
@@ -225,8 +270,8 @@ PUBLIC int64_t mixing_encode(learnt *statistics, uint16_t *probabilities, uint8_
 PUBLIC int mixing_decode(learnt *statistics, uint32_t *state, int64_t *position, const uint8_t *data, int64_t size,
                          int32_t *symbols, const int32_t *previous, const int32_t *rows, const uint8_t *levels,
                          const uint8_t *coded, int64_t channels, int64_t height, int64_t width, const uint32_t *cdf,
-                         const int32_t *row_start, const int32_t *minimum) {
-    map m = {0, symbols, previous, rows, levels, coded, channels, height, width, cdf, row_start, minimum, 0, 0, 0};
+                         const int32_t *row_start, const int32_t *minimum, int64_t spacing, int dc) {
+    map m = {0, symbols, previous, rows, levels, coded, channels, height, width, cdf, row_start, minimum, spacing, dc, 0, 0, 0};
     channel io = reader(*state, *position, data, size);
     int result = code_map(statistics, &io, &m);
     *state = io.rans.state;

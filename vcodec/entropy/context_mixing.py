@@ -20,11 +20,13 @@ from ..native import INT, INT64, POINTER, c_library
 from . import context_mixing_python, mixing_python
 from .adaptive_model import AdaptiveModel
 from .block_vectors import FieldMixer
+from .context_mixing_python import FIRST_PART, LARGEST, LATER_PART, NO_PREDICTION
 from .rans import DAMAGED, FrequencyTables, RansDecoder, RansEncoder
 
 LEVELS = 64  # of what contexts know of a row
 LONGEST_ESCAPE = 80  # decisions
 KINDS = context_mixing_python.KINDS
+KINDS_WITHOUT_DC = KINDS - 1  # LENGTH is there for DC prediction alone
 
 
 class Statistics:
@@ -69,21 +71,22 @@ class SymbolMap:
     """Symbols to code of one map of latents: arrays (H, W, C), the channels of a place lying together.
 
     coded: bool, which symbols are coded now; rows: int32, the table row of each; levels: uint8 under 64, what the
-    contexts know of a row, symbols: int32, for an encoder.
+    contexts know of a row, symbols: int32, for an encoder. spacing: how far apart a place and its neighbours are.
     """
 
     coded: np.ndarray
     rows: np.ndarray
     levels: np.ndarray
     symbols: np.ndarray | None = None
+    spacing: int = 1
 
     @classmethod
     def of_planes(cls, coded: np.ndarray, rows: np.ndarray, levels: np.ndarray,
-                  symbols: np.ndarray | None = None) -> SymbolMap:  # fmt: skip
+                  symbols: np.ndarray | None = None, spacing: int = 1) -> SymbolMap:  # fmt: skip
         """From arrays (C, H, W)."""
         return cls(
             _placed(coded, np.uint8), _placed(rows, np.int32), _placed(levels, np.uint8),
-            None if symbols is None else _placed(symbols, np.int32),
+            None if symbols is None else _placed(symbols, np.int32), spacing,
         )  # fmt: skip
 
 
@@ -97,6 +100,7 @@ class ContextMixer(AdaptiveModel):
         self._state: Any = _new_c_state() if self._c else context_mixing_python.new_statistics()
         self._previous: np.ndarray | None = None
         self._current = np.zeros((0, 0, 0), np.int32)
+        self._dc = NO_PREDICTION
 
     def copy(self) -> Self:
         other = super().copy()
@@ -107,16 +111,22 @@ class ContextMixer(AdaptiveModel):
         """Keeps what was learnt, but not what was coded last."""
         self._previous, self._current = None, np.zeros((0, 0, 0), np.int32)
 
-    def begin(self, shape: tuple[int, ...]) -> None:
-        """A new frame, of a map (H, W, C): what was coded last becomes the frame before."""
+    def begin(self, shape: tuple[int, ...], dc_prediction: bool = False) -> None:
+        """A new frame, of a map (H, W, C): what was coded last becomes the frame before.
+
+        dc_prediction: whether, in the frame's first part, the first channel's symbols are coded as their distance from
+        what their neighbours make likely, and large numbers by learnt lengths.
+        """
         self._previous = self._current if self._current.shape == shape else None
         self._current = np.zeros(shape, np.int32)
+        self._dc = FIRST_PART if dc_prediction else NO_PREDICTION
 
     def encode(self, part: SymbolMap, rans: RansEncoder, tables: FrequencyTables) -> None:
         """Codes the part's symbols."""
         assert part.symbols is not None, "an encoder is given the symbols"
         encode = _encode_in_c if self._c else _encode_in_python
-        rans.push_decisions(*encode(self._state, part, self._current, self._previous, tables))
+        rans.push_decisions(*encode(self._state, part, self._current, self._previous, tables, self._dc))
+        self._end_part()
 
     def decode(self, part: SymbolMap, rans: RansDecoder, tables: FrequencyTables) -> np.ndarray:
         """The whole map (H, W, C) as known by now, the part's symbols included. Raises VcodecError on damaged bytes."""
@@ -124,32 +134,40 @@ class ContextMixer(AdaptiveModel):
         try:
             rans.pull_decisions(
                 lambda state, position, data: decode(
-                    self._state, state, position, data, part, self._current, self._previous, tables
+                    self._state, state, position, data, part, self._current, self._previous, tables, self._dc
                 )
             )
         except ValueError as error:
             raise VcodecError(DAMAGED) from error
+        self._end_part()
         return self._current
 
+    def _end_part(self) -> None:
+        self._dc = min(self._dc, LATER_PART)
 
-def most_decisions(part: SymbolMap) -> int:
+
+def most_decisions(part: SymbolMap, dc: int) -> int:
     """How many decisions an encoder can need for a part."""
     assert part.symbols is not None
-    sizes = np.abs(part.symbols[part.coded.astype(bool)].astype(np.int64))
+    sizes = np.abs(part.symbols.astype(np.int64))
+    if dc == FIRST_PART:
+        sizes[..., 0] = LARGEST  # distances may be larger than symbols
+    sizes = sizes[part.coded.astype(bool)]
     return int(
-        sizes.size + (context_mixing_python.LARGEST + 1) * np.count_nonzero(sizes)
-        + LONGEST_ESCAPE * np.count_nonzero(sizes >= context_mixing_python.LARGEST)
+        sizes.size + (LARGEST + 1) * np.count_nonzero(sizes)
+        + LONGEST_ESCAPE * np.count_nonzero(sizes >= LARGEST)
     )  # fmt: skip
 
 
 def _encode_in_c(
-    state: np.ndarray, part: SymbolMap, current: np.ndarray, previous: np.ndarray | None, tables: FrequencyTables
-) -> tuple[np.ndarray, np.ndarray]:
-    room = most_decisions(part)
+    state: np.ndarray, part: SymbolMap, current: np.ndarray, previous: np.ndarray | None, tables: FrequencyTables,
+    dc: int,
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    room = most_decisions(part, dc)
     probabilities, bits = np.empty(room, np.uint16), np.empty(room, np.uint8)
     count = _library().mixing_encode(
         state.ctypes.data, probabilities.ctypes.data, bits.ctypes.data, part.symbols.ctypes.data,  # type: ignore
-        *_arguments(part, current, previous, tables),
+        *_arguments(part, current, previous, tables, dc),
     )  # fmt: skip
     if count < 0:
         raise MemoryError("no memory for the counts of a map")
@@ -158,12 +176,12 @@ def _encode_in_c(
 
 def _decode_in_c(
     statistics: np.ndarray, state: int, position: int, data: np.ndarray, part: SymbolMap, current: np.ndarray,
-    previous: np.ndarray | None, tables: FrequencyTables,
+    previous: np.ndarray | None, tables: FrequencyTables, dc: int,
 ) -> tuple[int, int]:  # fmt: skip
     c_state, c_position = ctypes.c_uint32(state), ctypes.c_int64(position)
     if _library().mixing_decode(
         statistics.ctypes.data, ctypes.byref(c_state), ctypes.byref(c_position), data.ctypes.data, data.size,
-        *_arguments(part, current, previous, tables),
+        *_arguments(part, current, previous, tables, dc),
     ):  # fmt: skip
         raise ValueError("a code word that no encoder writes")
     return c_state.value, c_position.value
@@ -171,30 +189,30 @@ def _decode_in_c(
 
 def _encode_in_python(
     state: mixing_python.Statistics, part: SymbolMap, current: np.ndarray, previous: np.ndarray | None,
-    tables: FrequencyTables,
+    tables: FrequencyTables, dc: int,
 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     writer = mixing_python.Writer()
-    context_mixing_python.code_map(state, writer, part, current, previous, tables)
+    context_mixing_python.code_map(state, writer, part, current, previous, tables, dc)
     return np.array(writer.probabilities, np.uint16), np.array(writer.bits, np.uint8)
 
 
 def _decode_in_python(
     statistics: mixing_python.Statistics, state: int, position: int, data: np.ndarray, part: SymbolMap,
-    current: np.ndarray, previous: np.ndarray | None, tables: FrequencyTables,
+    current: np.ndarray, previous: np.ndarray | None, tables: FrequencyTables, dc: int,
 ) -> tuple[int, int]:  # fmt: skip
     reader = mixing_python.Reader(state, position, data)
-    context_mixing_python.code_map(statistics, reader, part, current, previous, tables)
+    context_mixing_python.code_map(statistics, reader, part, current, previous, tables, dc)
     return reader.state, reader.position
 
 
 def _arguments(
-    part: SymbolMap, current: np.ndarray, previous: np.ndarray | None, tables: FrequencyTables
+    part: SymbolMap, current: np.ndarray, previous: np.ndarray | None, tables: FrequencyTables, dc: int
 ) -> Iterator[int | None]:
     height, width, channels = part.rows.shape
     yield current.ctypes.data
     yield None if previous is None else previous.ctypes.data
     yield from (part.rows.ctypes.data, part.levels.ctypes.data, part.coded.ctypes.data, channels, height, width)
-    yield from (tables.cdf.ctypes.data, tables.row_start.ctypes.data, tables.minimum.ctypes.data)
+    yield from (tables.cdf.ctypes.data, tables.row_start.ctypes.data, tables.minimum.ctypes.data, part.spacing, dc)
 
 
 def _placed(planes: np.ndarray, kind: type) -> np.ndarray:
@@ -209,7 +227,7 @@ def _new_c_state() -> np.ndarray:
 
 @cache
 def _library() -> Any:
-    part = [*[POINTER] * 5, *[INT64] * 3, *[POINTER] * 3]  # as `_arguments` gives them
+    part = [*[POINTER] * 5, *[INT64] * 3, *[POINTER] * 3, INT64, INT]  # as `_arguments` gives them
     library = c_library(
         "vcodec.entropy._rans",
         mixing_prepare=(None, []),

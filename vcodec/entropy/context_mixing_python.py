@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .mixing_python import Channel, Statistics, decide, plain_number
+from .rans_python import PLAIN
 
 if TYPE_CHECKING:
     from .context_mixing import SymbolMap
     from .rans import FrequencyTables
 
-ZERO, SIGN, MORE, KINDS = range(4)
-CONTEXTS, ENTRIES, LARGEST = 7, 4096, 15
+ZERO, SIGN, MORE, LENGTH, KINDS = range(5)
+NO_PREDICTION, LATER_PART, FIRST_PART = range(3)  # of a map with DC prediction, or of one without
+CONTEXTS, ENTRIES, LARGEST, LONGEST = 7, 4096, 15, 33
+SHARES = 6, 23, 3, 32  # of an expected DC, in 64ths
 
 
 def new_statistics() -> Statistics:
@@ -22,14 +25,17 @@ def new_statistics() -> Statistics:
 
 
 def code_map(statistics: Statistics, channel: Channel, part: SymbolMap, current: np.ndarray,
-             previous: np.ndarray | None, tables: FrequencyTables) -> None:  # fmt: skip
+             previous: np.ndarray | None, tables: FrequencyTables, dc: int) -> None:  # fmt: skip
     """Codes the part's symbols place by place, filling `current`. Raises ValueError for one no encoder writes."""
     counts = np.count_nonzero(current, axis=2)
     for y, x, c in np.argwhere(part.coded).tolist():
         symbol = 0 if part.symbols is None else int(part.symbols[y, x, c])
-        around = _Surroundings(current, previous, counts, y, x, c)
+        around = _Surroundings(current, previous, counts, part.spacing, y, x, c)
         row = _Row(tables, int(part.rows[y, x, c]))
-        symbol = _code_symbol(statistics, channel, around, row, c, int(part.levels[y, x, c]), symbol)
+        expected = _expected_dc(current, part.spacing, y, x) if dc == FIRST_PART and not c else 0
+        learnt = dc != NO_PREDICTION
+        symbol -= expected
+        symbol = _code_symbol(statistics, channel, around, row, c, int(part.levels[y, x, c]), symbol, learnt) + expected
         if not -(2**31) <= symbol < 2**31:
             raise ValueError("a code word that no encoder writes")
         current[y, x, c] = symbol
@@ -39,12 +45,14 @@ def code_map(statistics: Statistics, channel: Channel, part: SymbolMap, current:
 class _Surroundings:
     """The symbols around that are known."""
 
-    def __init__(self, current: np.ndarray, previous: np.ndarray | None, counts: np.ndarray, y: int, x: int, c: int):
-        height, width = counts.shape
-
+    def __init__(self, current: np.ndarray, previous: np.ndarray | None, counts: np.ndarray, spacing: int,
+                 y: int, x: int, c: int):  # fmt: skip
         def at(values: np.ndarray | None, down: int, right: int) -> int:
-            inside = 0 <= y + down < height and 0 <= x + right < width
-            return int(values[y + down, x + right, c]) if values is not None and inside else 0
+            return int(values[place][c]) if values is not None and (place := beside(down, right)) is not None else 0
+
+        def beside(down: int, right: int) -> tuple[int, int] | None:
+            place = y + spacing * down, x + spacing * right
+            return place if 0 <= place[0] < counts.shape[0] and 0 <= place[1] < counts.shape[1] else None
 
         above, below, left, right = (at(current, *step) for step in ((-1, 0), (1, 0), (0, -1), (0, 1)))
         self.vertical, self.horizontal = _sign(above) + _sign(below), _sign(left) + _sign(right)
@@ -55,9 +63,7 @@ class _Surroundings:
         self.lower = [int(current[y, x, c - k]) if c >= k else 0 for k in (1, 2, 3, 4)]
         self.here = int(counts[y, x])
         self.near = sum(
-            int(counts[y + down, x + right])
-            for down, right in ((-1, 0), (1, 0), (0, -1), (0, 1))
-            if 0 <= y + down < height and 0 <= x + right < width
+            int(counts[place]) for step in ((-1, 0), (1, 0), (0, -1), (0, 1)) if (place := beside(*step)) is not None
         )
 
 
@@ -78,7 +84,7 @@ class _Row:
 
 
 def _code_symbol(statistics: Statistics, channel: Channel, around: _Surroundings, row: _Row, c: int, level: int,
-                 symbol: int) -> int:  # fmt: skip
+                 symbol: int, learnt: bool) -> int:  # fmt: skip
     beside, across, before = min(around.beside, 3), min(around.across, 3), _size(around.before)
     before_around, here, near = min(around.before_around, 3), _rough(around.here), _rough(around.near)
     lower = [_size(s) for s in around.lower]
@@ -123,8 +129,47 @@ def _code_symbol(statistics: Statistics, channel: Channel, around: _Surroundings
         share = _share(row.beyond(negative, k), row.beyond(negative, k - 1))
         if not decide(statistics, channel, MORE, contexts, share, int(size > k)):
             return -k if negative else k
-    size = plain_number(channel, size - LARGEST + 1) + LARGEST - 1
-    return -size if negative else size
+    size = size - LARGEST + 1
+    size = _learnt_number(statistics, channel, c, level, size) if learnt else plain_number(channel, size)
+    return -(size + LARGEST - 1) if negative else size + LARGEST - 1
+
+
+def _learnt_number(statistics: Statistics, channel: Channel, c: int, level: int, number: int) -> int:
+    """A number of at least 1 as an Elias gamma code whose length and second bit are learnt."""
+
+    def code(longer: int, leading: int, bit: int) -> int:
+        known = min(longer, 15) * 2 + leading
+        return decide(statistics, channel, LENGTH, [c * 32 + known, level * 32 + known, known], PLAIN, bit)
+
+    length, longer = max(number.bit_length() - 1, 0), 0
+    while code(longer, 0, int(longer < length)) and longer < LONGEST:
+        longer += 1
+    coded = 1
+    for i in reversed(range(longer)):
+        bit = number >> i & 1
+        coded = coded << 1 | (code(longer, 1, bit) if i == longer - 1 else channel.decide(PLAIN, bit))
+    return coded
+
+
+def _expected_dc(current: np.ndarray, spacing: int, y: int, x: int) -> int:
+    """The symbol of the first channel that its neighbours in the first part, a checkerboard, make likely.
+
+    They are those at both sides above, two places above and two to the left; beyond the edge another one stands in.
+    """
+
+    def known(*places: tuple[int, int]) -> int:
+        for down, right in places:
+            row, column = y + spacing * down, x + spacing * right
+            if row >= 0 and 0 <= column < current.shape[1]:
+                return int(current[row, column, 0])
+        return 0
+
+    left, right, above, before = (-1, -1), (-1, 1), (-2, 0), (0, -2)
+    beside = (
+        known(left, right, before), known(right, left, before), known(above, left, right, before),
+        known(before, left, right),
+    )  # fmt: skip
+    return sum(share * symbol for share, symbol in zip(SHARES, beside, strict=True)) + 32 >> 6
 
 
 def _share(part: int, whole: int) -> int:

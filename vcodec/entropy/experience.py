@@ -1,13 +1,13 @@
 """What adaptive coding starts with: statistics that training clips taught."""
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from . import block_vectors, context_mixing
-from .context_mixing import Statistics
+from .block_vectors import FieldMixer
+from .context_mixing import ContextMixer, Statistics
 
 FIELD = "motion/field"  # the stream of block motion
 MOST_VISITS = 12  # that an entry is trusted for: what a video teaches itself soon counts more
@@ -16,14 +16,15 @@ MOST_VISITS = 12  # that an entry is trusted for: what a video teaches itself so
 class Experience(nn.Module):
     """The statistics that every group of pictures starts with: buffers, part of the weights, not trained by gradient.
 
-    Args: streams, by the names that coders give them. Until `learn` coding starts with nothing.
+    Args: streams, by the names that coders give them, and of each how many kinds of decisions it takes. Until `learn`
+    coding starts with nothing.
     """
 
-    def __init__(self, streams: Iterable[str]):
+    def __init__(self, streams: Mapping[str, int]):
         super().__init__()
-        self._streams = tuple(streams)
-        for stream in self._streams:
-            kinds, record = _layout(stream)
+        self._streams = dict(streams)
+        for stream, kinds in self._streams.items():
+            record = _record(stream)
             shape = (kinds, *record["entries"].shape)
             self.register_buffer(_name(stream, "probabilities"), torch.zeros(shape, dtype=torch.int32))
             self.register_buffer(_name(stream, "visits"), torch.zeros(shape, dtype=torch.uint8))
@@ -33,8 +34,8 @@ class Experience(nn.Module):
     def learn(self, statistics: Statistics) -> None:
         """Takes over what coding has taught."""
         mixers = statistics.mixers()
-        for stream in mixers.keys() & set(self._streams):
-            records = mixers[stream].records
+        for stream in mixers.keys() & self._streams.keys():
+            records = mixers[stream].records[: self._streams[stream]]
             entries = records["entries"]
             probabilities = np.where(entries["visits"] > 0, entries["probability"], 0)
             self._set(stream, "probabilities", probabilities.astype(np.int32))
@@ -44,14 +45,13 @@ class Experience(nn.Module):
     def statistics(self) -> Statistics:
         """A copy to start coding with."""
         statistics = Statistics()
-        for stream in self._streams:
-            kinds, record = _layout(stream)
-            records = np.zeros(kinds, record)
-            records["entries"]["visits"] = self._get(stream, "visits")
-            records["entries"]["probability"] = self._get(stream, "probabilities").clip(0, 65535)
-            records["weights"] = self._get(stream, "weights")
-            if records["weights"].any():
+        for stream, kinds in self._streams.items():
+            if self._get(stream, "weights").any():
                 mixer = statistics.field_mixer(stream) if stream == FIELD else statistics.mixer(stream)
+                records = mixer.records
+                records["entries"]["visits"][:kinds] = self._get(stream, "visits")
+                records["entries"]["probability"][:kinds] = self._get(stream, "probabilities").clip(0, 65535)
+                records["weights"][:kinds] = self._get(stream, "weights")
                 mixer.records = records
         return statistics
 
@@ -68,8 +68,6 @@ def _name(stream: str, what: str) -> str:
     return f"{stream.replace('/', '_')}_{what}"
 
 
-def _layout(stream: str) -> tuple[int, np.dtype]:
-    """Kinds of decisions, and the record of each."""
-    if stream == FIELD:
-        return block_vectors.KINDS, block_vectors.FieldMixer.RECORDS
-    return context_mixing.KINDS, context_mixing.ContextMixer.RECORDS
+def _record(stream: str) -> np.dtype:
+    """What is learnt of one kind of decision."""
+    return FieldMixer.RECORDS if stream == FIELD else ContextMixer.RECORDS

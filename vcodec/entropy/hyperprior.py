@@ -56,7 +56,7 @@ class EntropyModel(nn.Module):
         previous: the latents of the frame before, for a temporal model; side: (batch, side, H, W), for a model with
         side information; None where there are none.
         """
-        coder.begin(self.stream)
+        coder.begin(self.stream, self.config.dc_prediction)
         with full_precision(quality):
             z_hat = self._code_hyper_latents(coder, y, shape, quality)
             return self._code_latents(coder, y, z_hat, shape, quality, condition, previous, side)

@@ -61,17 +61,18 @@ class LatentRecorder(RateEstimator):
         return super().code_factorized(prior, z, shape, bank)
 
     def code_latents(self, y: Tensor | None, means: Tensor, log_scales: Tensor, mask: Tensor | None = None,
-                     distribution: Distribution = GAUSSIAN) -> tuple[Tensor, Tensor]:  # fmt: skip
+                     distribution: Distribution = GAUSSIAN, spacing: int = 1) -> tuple[Tensor, Tensor]:  # fmt: skip
         assert y is not None
         normalized = ((y.float() - means) * torch.exp(-log_scales.clamp_min(LOG_SCALE_MIN))).detach().float()
+        last = self._parts[-1] if self._parts else None
         if mask is None:
             self._parts.append(_Part(normalized, None))
-        elif self._parts and self._parts[-1].missing is not None:  # the second pass over the same latents
-            part = self._parts[-1]
-            self._parts[-1] = _Part(torch.where(mask, normalized, part.normalized), None)
+        elif last is not None and last.missing is not None:  # a later pass over the same latents
+            missing = last.missing & ~mask
+            self._parts[-1] = _Part(torch.where(mask, normalized, last.normalized), missing if missing.any() else None)
         else:
             self._parts.append(_Part(normalized, ~mask))
-        return super().code_latents(y, means, log_scales, mask, distribution)
+        return super().code_latents(y, means, log_scales, mask, distribution, spacing)
 
     def normalized(self) -> Tensor:
         """(y - means) / scales (1, channels, h, w) of all slices and passes."""

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ..entropy import block_vectors, context_mixing
 from ..entropy.coders import EntropyCoder, RateEstimator
 from ..entropy.context_mixing import Statistics
 from ..entropy.experience import FIELD, Experience
@@ -184,10 +185,15 @@ class VideoModel(ImageModel):
         """What adaptive coding of a group of pictures starts with: a copy."""
         return Statistics() if self.experience is None else self.experience.statistics()
 
-    def _adaptive_streams(self) -> list[str]:
-        paths = [module.stream for module in self.modules() if isinstance(module, EntropyModel) and module.stream]
-        streams = [f"{path}/{kind}" for path in paths for kind in ("z", "y")]
-        return [*streams, FIELD] if self.config.flow.blocks else streams
+    def _adaptive_streams(self) -> dict[str, int]:
+        """How many kinds of decisions each takes."""
+        streams = {}
+        for module in self.modules():
+            if isinstance(module, EntropyModel) and module.stream:
+                streams[f"{module.stream}/z"] = context_mixing.KINDS_WITHOUT_DC
+                dc = module.config.dc_prediction
+                streams[f"{module.stream}/y"] = context_mixing.KINDS if dc else context_mixing.KINDS_WITHOUT_DC
+        return {**streams, FIELD: block_vectors.KINDS} if self.config.flow.blocks else streams
 
     def code_pframe(self, coder: EntropyCoder, x: Tensor | None, reference: Reference, quality: Tensor,
                     skip: int = 0, fields: Tensor | None = None) -> tuple[Reference, Motion]:  # fmt: skip

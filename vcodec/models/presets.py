@@ -75,7 +75,7 @@ def _small_transform(kind: str, widths: tuple[int, int, int], depths: tuple[int,
 def _small_image(kind: str) -> ImageConfig:
     entropy = EntropyConfig(
         model="checkerboard", hyper=_small_hyper(64, 64, 3), width=64, linear=True, distribution="laplace",
-        adaptive=True, step=STEP, span=SPAN, fixed_steps=True, least_scale=0.25,
+        adaptive=True, step=STEP, span=SPAN, fixed_steps=True, least_scale=0.25, passes=4, dc_prediction=True,
     )  # fmt: skip
     return ImageConfig(_small_transform(kind, (64, 128, 96), (1, 3)), entropy, levels=LEVELS)
 
