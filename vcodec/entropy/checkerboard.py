@@ -69,7 +69,7 @@ class CheckerboardHyperprior(EntropyModel):
         y_hat, symbols = coder.code_latents(y, means, self._bounded(log_scales), masks[0], self.distribution, spacing)
         distances = symbols  # from the means of the first pass
         for number, mask in enumerate(masks[1:-1]):
-            better = means + self.middle_means[number](hidden, y_hat)
+            better = means + self.middle_means[number](hidden, asinh(y_hat))
             better = better + self.middle_neighbours[number](distances.float())
             surer = self.middle_scales[number](scale_features, _magnitude(symbols, log_scales))
             surer, spacing = self._bounded(log_scales + surer), _spacing(self.config.passes, number + 1)
