@@ -142,6 +142,31 @@ def test_large_numbers_take_fewer_bytes_where_their_lengths_are_learnt():
     assert sizes[1] < 0.9 * sizes[0]
 
 
+@pytest.mark.parametrize("dc", [False, True])
+def test_a_coder_that_chooses_takes_fewer_bits_than_the_error_is_worth(dc):
+    random, shape, price = np.random.default_rng(4), (10, 10, 8), 10.0
+    levels = random.integers(10, 45, shape).astype(np.int32)
+    exact = random.laplace(0, np.exp(-2.2 + 0.123 * levels) / 1.4).astype(np.float32)
+    nearest = exact.round().astype(np.int32)
+    whole = SymbolMap(np.ones(shape, np.uint8), levels, levels.astype(np.uint8), nearest)
+    plain = encode(ContextMixer(), whole, True, dc=dc)
+    data = encode(ContextMixer(), replace(whole, exact=exact, price=price), True, dc=dc)
+    chosen = decode(ContextMixer(), data, whole, True, dc=dc)
+    assert (np.abs(chosen - nearest) <= 1).all()
+    assert (chosen != nearest).any()
+    if not dc:
+        assert (np.abs(chosen) <= np.abs(nearest)).all()
+    worth = price * float(((chosen - exact) ** 2 - (nearest - exact) ** 2).sum())
+    assert 0 < worth < 8 * (len(plain) - len(data))
+
+
+def test_a_price_beyond_measure_leaves_symbols_alone():
+    whole = symbol_map(8, (6, 6, 4), wild=0.0)
+    exact = (whole.symbols + np.random.default_rng(1).uniform(-0.49, 0.49, whole.symbols.shape)).astype(np.float32)
+    chosen = encode(ContextMixer(), replace(whole, exact=exact, price=1e6), True)
+    assert chosen == encode(ContextMixer(), whole, True)
+
+
 def test_a_copy_learns_for_itself():
     mixer = ContextMixer()
     first, second = symbol_map(1, (4, 4, 4)), symbol_map(2, (4, 4, 4))

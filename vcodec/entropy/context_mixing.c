@@ -10,6 +10,7 @@
  * context_mixing_python.py holds the same in Python, and the tests hold both to the same bytes. Arrays of a map are
  * (H, W, C): the channels of a place lie together.
  */
+#include <math.h>
 #include <stdlib.h>
 
 #define CONTEXTS 7
@@ -23,6 +24,8 @@ enum { NO_PREDICTION, LATER_PART, FIRST_PART }; /* of a map with DC prediction, 
 
 typedef struct {
     const int32_t *source;              /* what is to be coded; null when reading */
+    const float *exact;                 /* what that was rounded from, or null: then it is coded as it is */
+    float price;                        /* bits that a squared error of one is worth */
     int32_t *symbols;                   /* what is known of them; zero elsewhere */
     const int32_t *previous, *rows;     /* of the frame before, or null; the table row of each symbol */
     const uint8_t *levels, *coded;      /* what the contexts know of a row; whether the symbol is coded now */
@@ -95,6 +98,11 @@ static surroundings look(const map *m, int64_t y, int64_t x, int64_t c) {
     return s;
 }
 
+typedef struct { /* about a symbol; row: the probability of a one by its table row */
+    int kind, count;
+    int32_t contexts[CONTEXTS], row;
+} question;
+
 typedef struct { /* one symbol: where it stands and what is known */
     learnt *statistics; /* of each kind */
     channel *io;
@@ -103,13 +111,14 @@ typedef struct { /* one symbol: where it stands and what is known */
     int32_t c, level, row;
 } place;
 
-static int code_zero(place *p, int is_nonzero) {
+/* Is it other than zero? */
+static question is_nonzero(const place *p) {
     const surroundings *a = &p->around;
     int32_t beside = at_most(a->beside, 3), across = at_most(a->across, 3), before = size_of(a->before);
     int32_t before_around = at_most(a->before_around, 3), here = rough(a->here), near = rough(a->near);
     int32_t lower[4], half = p->level >> 1;
     for (int k = 0; k < 4; k++) lower[k] = size_of(a->lower[k]);
-    int32_t contexts[CONTEXTS] = {
+    question q = {ZERO, 7, {
         (p->level * 4 + beside) * 4 + across,
         p->c * 4 + beside,
         (p->level * 4 + before) * 4 + before_around,
@@ -117,40 +126,52 @@ static int code_zero(place *p, int is_nonzero) {
         ((lower[0] * 4 + lower[1]) * 4 + lower[2]) * 32 + half,
         p->c * 8 + here,
         ((near * 4 + beside) * 4 + before) * 8 + rough(lower[0] + lower[1] + lower[2] + lower[3]),
-    };
+    }, 0};
     uint32_t nonzero = beyond(p->m, p->row, 1, 0) + beyond(p->m, p->row, 0, 0);
     uint32_t outside = 65536 - p->m->cdf[p->m->row_start[p->row + 1] - 2];
-    return decide(&p->statistics[ZERO], p->io, contexts, 7, share(nonzero, 65536 + outside), is_nonzero);
+    q.row = share(nonzero, 65536 + outside);
+    return q;
 }
 
-static int code_sign(place *p, int is_negative) {
+static question is_negative(const place *p) {
     const surroundings *a = &p->around;
     int32_t both = a->horizontal + a->vertical + 4, before = sign_of(a->before) + 1, lower = sign_of(a->lower[0]) + 1;
-    int32_t contexts[CONTEXTS] = {
+    question q = {SIGN, 6, {
         p->c,
         both * 3 + before,
         p->c * 9 + both,
         p->c * 3 + before,
         ((a->horizontal + 2) * 5 + a->vertical + 2) * 3 + lower,
         p->c * 3 + lower,
-    };
+    }, 0};
     uint32_t negatives = beyond(p->m, p->row, 1, 0), positives = beyond(p->m, p->row, 0, 0);
-    return decide(&p->statistics[SIGN], p->io, contexts, 6, share(negatives, negatives + positives), is_negative);
+    q.row = share(negatives, negatives + positives);
+    return q;
 }
 
-/* Whether the magnitude is larger than k. */
-static int code_more(place *p, int negative, int64_t k, int is_more) {
+/* Is its magnitude larger than k? */
+static question is_more(const place *p, int negative, int64_t k) {
     const surroundings *a = &p->around;
     int32_t step = at_most((int32_t)k, 3), beside = at_most(a->beside, 3);
-    int32_t contexts[CONTEXTS] = {
+    question q = {MORE, 5, {
         p->c * 4 + step,
         (p->level * 4 + beside) * 4 + step,
         (p->level * 4 + size_of(a->before)) * 4 + step,
         (rough(a->here) * 8 + rough(a->beside + a->across)) * 4 + step,
         ((size_of(a->lower[0]) * 4 + size_of(a->lower[1])) * 4 + beside) * 4 + step,
-    };
-    int32_t row = share(beyond(p->m, p->row, negative, k), beyond(p->m, p->row, negative, k - 1));
-    return decide(&p->statistics[MORE], p->io, contexts, 5, row, is_more);
+    }, 0};
+    q.row = share(beyond(p->m, p->row, negative, k), beyond(p->m, p->row, negative, k - 1));
+    return q;
+}
+
+static int ask(const place *p, question q, int answer) {
+    return decide(&p->statistics[q.kind], p->io, q.contexts, q.count, q.row, answer);
+}
+
+/* The bits that an answer takes. */
+static float bits(const place *p, question q, int answer) {
+    const int32_t one = foresee(&p->statistics[q.kind], q.contexts, q.count, q.row).probability;
+    return 16 - log2f((float)(answer ? one : 65536 - one));
 }
 
 /* Whether the number's code is longer, or, where `bit` is given, its second bit: by what was learnt. */
@@ -178,12 +199,28 @@ static int64_t code_large(const place *p, uint64_t number) {
 }
 
 static int64_t code_symbol(place *p, int64_t symbol) {
-    if (!code_zero(p, symbol != 0)) return 0;
-    int negative = code_sign(p, symbol < 0);
+    if (!ask(p, is_nonzero(p), symbol != 0)) return 0;
+    int negative = ask(p, is_negative(p), symbol < 0);
     int64_t size = symbol < 0 ? -symbol : symbol, k = 1;
-    while (k < LARGEST && code_more(p, negative, k, size > k)) k++;
+    while (k < LARGEST && ask(p, is_more(p, negative, k), size > k)) k++;
     if (k == LARGEST) k = code_large(p, size < LARGEST ? 1 : (uint64_t)(size - LARGEST + 1)) + LARGEST - 1;
     return negative ? -k : k;
+}
+
+/* The encoder's choice between a symbol and its neighbour nearer to zero: that one, where it saves more bits than the
+ * larger squared error is worth at the map's price. exact: what the symbol stands for. */
+static int64_t bargain(const place *p, int64_t symbol, float exact) {
+    const int64_t size = symbol < 0 ? -symbol : symbol;
+    const int negative = symbol < 0;
+    if (!size || size >= LARGEST) return symbol;
+    const int64_t lower = symbol - sign_of((int32_t)symbol);
+    const float error = exact - (float)symbol, larger = exact - (float)lower;
+    float saved = bits(p, is_more(p, negative, size), 0);
+    if (size == 1)
+        saved += bits(p, is_nonzero(p), 1) + bits(p, is_negative(p), negative) - bits(p, is_nonzero(p), 0);
+    else
+        saved += bits(p, is_more(p, negative, size - 1), 1) - bits(p, is_more(p, negative, size - 1), 0);
+    return saved > p->m->price * (larger * larger - error * error) ? lower : symbol;
 }
 
 /* The symbol of the first channel that its neighbours in the first part, a checkerboard, make likely: those at both
@@ -237,7 +274,9 @@ static int code_map(learnt *s, channel *io, map *m) {
                 int64_t symbol = m->source ? m->source[i] : 0, here = place_of(m, y, x);
                 place p = {s, io, m, look(m, y, x, c), (int32_t)c, m->levels[i], m->rows[i]};
                 const int64_t expected = m->dc == FIRST_PART && !c ? expected_dc(m, y, x) : 0;
-                symbol = expected + code_symbol(&p, symbol - expected);
+                int64_t distance = symbol - expected;
+                if (m->exact) distance = bargain(&p, distance, m->exact[i] - (float)expected);
+                symbol = expected + code_symbol(&p, distance);
                 if (symbol > INT32_MAX || symbol < INT32_MIN) { result = -1; break; }
                 m->symbols[i] = (int32_t)symbol;
                 m->seen[here * m->channels + c] = kept_small((int32_t)symbol);
@@ -255,12 +294,13 @@ PUBLIC void mixing_prepare(void) { make_tables(); }
 
 PUBLIC void mixing_start(learnt *statistics) { start(statistics, KINDS); }
 
-/* The decisions that code a map: their number, and their probabilities and bits for rans_write. */
+/* The decisions that code a map, whose symbols are chosen (see `bargain`) where `exact` is given: their number, and their
+ * probabilities and bits for rans_write. */
 PUBLIC int64_t mixing_encode(learnt *statistics, uint16_t *probabilities, uint8_t *bits, const int32_t *source,
-                             int32_t *symbols, const int32_t *previous, const int32_t *rows, const uint8_t *levels,
+                             const float *exact, float price, int32_t *symbols, const int32_t *previous, const int32_t *rows, const uint8_t *levels,
                              const uint8_t *coded, int64_t channels, int64_t height, int64_t width,
                              const uint32_t *cdf, const int32_t *row_start, const int32_t *minimum, int64_t spacing, int dc) {
-    map m = {source, symbols, previous, rows, levels, coded, channels, height, width, cdf, row_start, minimum, spacing, dc, 0, 0, 0};
+    map m = {source, exact, price, symbols, previous, rows, levels, coded, channels, height, width, cdf, row_start, minimum, spacing, dc, 0, 0, 0};
     channel io = writer(probabilities, bits);
     int result = code_map(statistics, &io, &m);
     return result ? result : io.count;
@@ -271,7 +311,7 @@ PUBLIC int mixing_decode(learnt *statistics, uint32_t *state, int64_t *position,
                          int32_t *symbols, const int32_t *previous, const int32_t *rows, const uint8_t *levels,
                          const uint8_t *coded, int64_t channels, int64_t height, int64_t width, const uint32_t *cdf,
                          const int32_t *row_start, const int32_t *minimum, int64_t spacing, int dc) {
-    map m = {0, symbols, previous, rows, levels, coded, channels, height, width, cdf, row_start, minimum, spacing, dc, 0, 0, 0};
+    map m = {0, 0, 0, symbols, previous, rows, levels, coded, channels, height, width, cdf, row_start, minimum, spacing, dc, 0, 0, 0};
     channel io = reader(*state, *position, data, size);
     int result = code_map(statistics, &io, &m);
     *state = io.rans.state;

@@ -16,7 +16,7 @@ from typing import Any, Self
 import numpy as np
 
 from ..errors import VcodecError
-from ..native import INT, INT64, POINTER, c_library
+from ..native import FLOAT, INT, INT64, POINTER, c_library
 from . import context_mixing_python, mixing_python
 from .adaptive_model import AdaptiveModel
 from .block_vectors import FieldMixer
@@ -72,6 +72,8 @@ class SymbolMap:
 
     coded: bool, which symbols are coded now; rows: int32, the table row of each; levels: uint8 under 64, what the
     contexts know of a row, symbols: int32, for an encoder. spacing: how far apart a place and its neighbours are.
+    exact: float32, what symbols were rounded from, if the coder is to choose again, by what its bits are: between each
+    and the next one nearer to zero, at `price` bits for a squared error of one. C alone does that.
     """
 
     coded: np.ndarray
@@ -79,14 +81,18 @@ class SymbolMap:
     levels: np.ndarray
     symbols: np.ndarray | None = None
     spacing: int = 1
+    exact: np.ndarray | None = None
+    price: float = 0.0
 
     @classmethod
     def of_planes(cls, coded: np.ndarray, rows: np.ndarray, levels: np.ndarray,
-                  symbols: np.ndarray | None = None, spacing: int = 1) -> SymbolMap:  # fmt: skip
+                  symbols: np.ndarray | None = None, spacing: int = 1, exact: np.ndarray | None = None,
+                  price: float = 0.0) -> SymbolMap:  # fmt: skip
         """From arrays (C, H, W)."""
         return cls(
             _placed(coded, np.uint8), _placed(rows, np.int32), _placed(levels, np.uint8),
             None if symbols is None else _placed(symbols, np.int32), spacing,
+            None if exact is None else _placed(exact, np.float32), price,
         )  # fmt: skip
 
 
@@ -121,12 +127,18 @@ class ContextMixer(AdaptiveModel):
         self._current = np.zeros(shape, np.int32)
         self._dc = FIRST_PART if dc_prediction else NO_PREDICTION
 
-    def encode(self, part: SymbolMap, rans: RansEncoder, tables: FrequencyTables) -> None:
-        """Codes the part's symbols."""
+    @property
+    def chooses(self) -> bool:
+        """Whether `SymbolMap.exact` is heeded."""
+        return self._c
+
+    def encode(self, part: SymbolMap, rans: RansEncoder, tables: FrequencyTables) -> np.ndarray:
+        """Codes the part's symbols. The whole map (H, W, C) as a decoder will know it by then."""
         assert part.symbols is not None, "an encoder is given the symbols"
         encode = _encode_in_c if self._c else _encode_in_python
         rans.push_decisions(*encode(self._state, part, self._current, self._previous, tables, self._dc))
         self._end_part()
+        return self._current
 
     def decode(self, part: SymbolMap, rans: RansDecoder, tables: FrequencyTables) -> np.ndarray:
         """The whole map (H, W, C) as known by now, the part's symbols included. Raises VcodecError on damaged bytes."""
@@ -167,6 +179,7 @@ def _encode_in_c(
     probabilities, bits = np.empty(room, np.uint16), np.empty(room, np.uint8)
     count = _library().mixing_encode(
         state.ctypes.data, probabilities.ctypes.data, bits.ctypes.data, part.symbols.ctypes.data,  # type: ignore
+        None if part.exact is None else part.exact.ctypes.data, part.price,
         *_arguments(part, current, previous, tables, dc),
     )  # fmt: skip
     if count < 0:
@@ -233,7 +246,7 @@ def _library() -> Any:
         mixing_prepare=(None, []),
         mixing_size=(INT64, []),
         mixing_start=(None, [POINTER]),
-        mixing_encode=(INT64, [*[POINTER] * 4, *part]),
+        mixing_encode=(INT64, [*[POINTER] * 5, FLOAT, *part]),
         mixing_decode=(INT, [*[POINTER] * 4, INT64, *part]),
     )
     if library is not None:

@@ -72,20 +72,35 @@ static int decide_plainly(channel *c, uint32_t probability, int bit) {
     return bit;
 }
 
-/* One decision: mixes, codes, learns. row: the probability of a one by the symbol's table. */
-static int decide(learnt *l, channel *c, const int32_t *contexts, int count, int32_t row, int bit) {
+/* What a decision's contexts say. */
+typedef struct {
     entry *found[CONTEXTS];
-    int32_t inputs[CONTEXTS + 2] = {0}, *weights = l->weights; /* zero where a kind has fewer contexts */
+    int32_t inputs[CONTEXTS + 2]; /* zero where a kind has fewer contexts */
+    int32_t probability;          /* of a one, mixed */
+} forecast;
+
+/* row: the probability of a one by the symbol's table. */
+static forecast foresee(learnt *l, const int32_t *contexts, int count, int32_t row) {
+    forecast f = {.inputs = {0}};
     for (int i = 0; i < count; i++) {
-        found[i] = &l->contexts[i][(uint32_t)contexts[i] % ENTRIES];
-        if (!found[i]->visits) found[i]->probability = (uint16_t)row;
-        inputs[i] = logit_of(found[i]->probability);
+        f.found[i] = &l->contexts[i][(uint32_t)contexts[i] % ENTRIES];
+        if (!f.found[i]->visits) f.found[i]->probability = (uint16_t)row;
+        f.inputs[i] = logit_of(f.found[i]->probability);
     }
-    inputs[CONTEXTS] = logit_of(row);
-    inputs[CONTEXTS + 1] = LOGIT_ONE / 4;
+    f.inputs[CONTEXTS] = logit_of(row);
+    f.inputs[CONTEXTS + 1] = LOGIT_ONE / 4;
     int64_t sum = 0;
-    for (int i = 0; i < CONTEXTS + 2; i++) sum += (int64_t)weights[i] * inputs[i];
-    int32_t probability = probability_of((int32_t)(sum >> 16));
+    for (int i = 0; i < CONTEXTS + 2; i++) sum += (int64_t)l->weights[i] * f.inputs[i];
+    f.probability = probability_of((int32_t)(sum >> 16));
+    return f;
+}
+
+/* One decision: mixes, codes, learns. */
+static int decide(learnt *l, channel *c, const int32_t *contexts, int count, int32_t row, int bit) {
+    const forecast f = foresee(l, contexts, count, row);
+    const int32_t *inputs = f.inputs, probability = f.probability;
+    entry *const *found = f.found;
+    int32_t *weights = l->weights;
     bit = decide_plainly(c, (uint32_t)probability, bit);
 
     int64_t error = (bit << 16) - probability;
