@@ -13,7 +13,7 @@ from vcodec.errors import VcodecError
 from vcodec.layers.rate import lambda_of_quality
 from vcodec.training import Stage
 from vcodec.training.cache import MemoryClip
-from vcodec.training.samples import StageSamples, add_grain, lay_flat, random_crop, resize, stage_batches, still_motion
+from vcodec.training.samples import StageSamples, add_grain, random_crop, resize, stage_batches, still_motion
 from vcodec.training.sources import Clip
 
 
@@ -180,28 +180,3 @@ def test_a_third_of_the_samples_have_grain():
     flat = [MemoryClip(Clip("flat", "", ()), torch.full((4, 64, 64, 3), 100, dtype=torch.uint8))]
     samples = StageSamples(video_stage(grain=8.0), 0, 1, flat, [])
     assert 5 <= sum(bool((samples[i][0] != 100).any()) for i in range(40)) <= 22
-
-
-def test_a_flat_area_reaches_an_edge_has_one_colour_and_leaves_the_rest():
-    frames = torch.randint(0, 256, (2, 40, 50, 3), dtype=torch.uint8)
-    shares, black = [], 0
-    for seed in range(60):
-        laid = lay_flat(np.random.default_rng(seed), frames)
-        changed = (laid != frames).any(-1).any(0)
-        rows, columns = changed.any(1).nonzero()[:, 0], changed.any(0).nonzero()[:, 0]
-        area = laid[:, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].flatten(0, 2)
-        assert (area == area[0]).all()
-        assert rows[0] == 0 or rows[-1] == 39 or columns[0] == 0 or columns[-1] == 49
-        shares.append(len(rows) * len(columns) / 2000)
-        black += int(area.max() == 0)
-    assert min(shares) < 0.3
-    assert max(shares) == 1
-    assert 15 < black < 45
-
-
-def test_flat_areas_come_as_often_as_the_stage_says():
-    clip = [MemoryClip(Clip("noise", "", ()), torch.randint(0, 256, (4, 64, 64, 3), dtype=torch.uint8))]
-    samples = StageSamples(video_stage(flat=0.5), 0, 1, clip, [])
-    flat = [samples[i][0].float().std(dim=(0, 1)).min() < 1 or samples[i][0].float().std(dim=(0, 2)).min() < 1
-            for i in range(40)]  # fmt: skip
-    assert 8 <= sum(flat) <= 32

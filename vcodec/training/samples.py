@@ -82,8 +82,6 @@ class StageSamples(Dataset[tuple[Tensor, float, int]]):
             frames = frames.flip(1)
         if self.stage.grain and random.random() < 1 / 3:
             frames = add_grain(random, frames, random.uniform(0, self.stage.grain))
-        if self.stage.flat and random.random() < self.stage.flat:
-            frames = lay_flat(random, frames)
         quality = random.uniform(*self.stage.quality)
         if self.stage.lmbda is not None:
             quality = quality_of_lambda(self.stage.lmbda)
@@ -136,17 +134,6 @@ def add_grain(random: np.random.Generator, frames: Tensor, deviation: float) -> 
     """uint8 (T, H, W, 3) with noise of its own in every frame, as sensors and film have it, in grey."""
     noise = random.standard_normal((*frames.shape[:3], 1), dtype=np.float32) * np.float32(deviation)
     return (frames + torch.from_numpy(noise)).round().clamp(0, 255).to(torch.uint8)
-
-
-def lay_flat(random: np.random.Generator, frames: Tensor) -> Tensor:
-    """uint8 (T, H, W, 3) that are of one colour, often black, from one edge on or all over: bars, titles, fades."""
-    colour = np.zeros(3) if random.random() < 0.5 else random.uniform(0, 255) + random.uniform(-32, 32, 3)
-    axis, share = int(random.integers(1, 3)), random.uniform(0.1, 1.2)
-    count = min(frames.shape[axis], round(share * frames.shape[axis]))
-    first = 0 if random.random() < 0.5 else frames.shape[axis] - count
-    frames = frames.clone()
-    frames.narrow(axis, first, count)[:] = torch.from_numpy(colour.clip(0, 255).round().astype(np.uint8))
-    return frames
 
 
 def resize(frames: Tensor, size: tuple[int, int]) -> Tensor:

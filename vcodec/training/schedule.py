@@ -46,7 +46,6 @@ class Stage:
     sample, `smallest_scale` the strongest random reduction of the picture before the crop, and `enlarge`
     enlarges pictures that are smaller than the crop instead of leaving them out. `grain` adds noise to a third of
     the samples, of a standard deviation of up to so many steps of 8 bits: data that was compressed before has none.
-    `flat` is the share of samples that get an area of one colour, as bars, titles and drawings have.
     `chroma` "420" trains on pictures as 4:2:0 video has them, what is coded being measured and referred to as such.
     """
 
@@ -76,7 +75,6 @@ class Stage:
     smallest_scale: float = 1.0
     stills: float = 0.0
     grain: float = 0.0
-    flat: float = 0.0
     chroma: Literal["444", "420"] = "444"
     enlarge: bool = False
 
@@ -133,8 +131,8 @@ def _problems(stage: Stage) -> Iterator[str]:
         yield f"perceptual is {stage.perceptual!r}, a negative weight"
     if not 0 <= stage.balance <= 1:
         yield f"balance is {stage.balance!r}, not within 0 to 1"
-    if not 0 < stage.smallest_scale <= 1 or not 0 <= stage.stills <= 1 or not 0 <= stage.flat <= 1:
-        yield "smallest_scale lies in (0, 1], stills and flat in [0, 1]"
+    if not 0 < stage.smallest_scale <= 1 or not 0 <= stage.stills <= 1:
+        yield "smallest_scale lies in (0, 1], stills in [0, 1]"
     if not 0 <= stage.grain <= 64:
         yield f"grain is {stage.grain!r}, not a deviation of 0 to 64 steps"
     if stage.distortion == "ms-ssim" and min(stage.crop) <= 160:
@@ -257,20 +255,20 @@ _DEFAULT = Schedule(
     (
         Stage(
             "I-frame", "image", 200_000, 8, (256, 256), train="image", learning_rate=3e-4, warmup_steps=1_000,
-            decay="cosine", final_learning_rate=3e-5, stills=0.5, smallest_scale=0.6, grain=4, flat=0.05, chroma="420",
+            decay="cosine", final_learning_rate=3e-5, stills=0.5, smallest_scale=0.6, grain=4, chroma="420",
         ),
         Stage(
             "motion and residual", "video", 100_000, 4, (256, 256), frames=3, train="video",
             learning_rate=3e-4, warmup_steps=1_000, decay="cosine", final_learning_rate=1e-4,
-            temporal_stride=2, stills=0.1, smallest_scale=0.6, grain=4, flat=0.05, chroma="420",
+            temporal_stride=2, stills=0.1, smallest_scale=0.6, grain=4, chroma="420",
         ),
         Stage(
             "unroll 4", "video", 50_000, 4, (256, 256), frames=4, learning_rate=1e-4, warmup_steps=500,
-            temporal_stride=2, smallest_scale=0.6, grain=4, flat=0.05, chroma="420",
+            temporal_stride=2, smallest_scale=0.6, grain=4, chroma="420",
         ),
         Stage(
             "unroll 7", "video", 20_000, 4, (256, 256), frames=7, learning_rate=1e-4, decay="cosine",
-            final_learning_rate=1e-6, grain=4, flat=0.05, chroma="420",
+            final_learning_rate=1e-6, grain=4, chroma="420",
         ),
     ),
 )  # fmt: skip
