@@ -1,4 +1,4 @@
-"""A hyperprior with two passes over the latents, the second reading the first: spatial and channel context."""
+"""A hyperprior with passes over the latents, each reading those before: spatial and channel context."""
 
 import math
 
