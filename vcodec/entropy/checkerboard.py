@@ -150,18 +150,22 @@ def _from_zero(layer: nn.Conv2d) -> nn.Conv2d:
 
 def _neighbours(channels: int, share: float) -> nn.Conv2d:
     """A filter of 3x3 for each channel by itself, at the start this share of each of the four neighbours."""
-    filter = nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=False)
-    with torch.no_grad():
-        filter.weight.copy_(share * torch.tensor([[0.0, 1.0, 0.0], [1.0, 0.0, 1.0], [0.0, 1.0, 0.0]]))
-    return filter
+    cross = torch.tensor([[0.0, 1.0, 0.0], [1.0, 0.0, 1.0], [0.0, 1.0, 0.0]])
+    return _filter_of((share * cross).expand(channels, 1, 3, 3))
 
 
 def _around_dc(channels: int, spacing: int) -> nn.Conv2d:
     """The same between places of this spacing, of which four are known, at the start for the first channel alone."""
+    start = torch.zeros(channels, 1, 3, 3)
+    start[0], start[0, 0, 1, 1] = 0.25, 0.0
+    return _filter_of(start, spacing)
+
+
+def _filter_of(start: Tensor, spacing: int = 1) -> nn.Conv2d:
+    channels = len(start)
     filter = nn.Conv2d(channels, channels, 3, padding=spacing, dilation=spacing, groups=channels, bias=False)
     with torch.no_grad():
-        filter.weight.zero_()[0] = 0.25
-        filter.weight[0, 0, 1, 1] = 0.0
+        filter.weight.copy_(start)
     return filter
 
 

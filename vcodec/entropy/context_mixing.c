@@ -297,10 +297,12 @@ PUBLIC void mixing_start(learnt *statistics) { start(statistics, KINDS); }
 /* The decisions that code a map, whose symbols are chosen (see `bargain`) where `exact` is given: their number, and their
  * probabilities and bits for rans_write. */
 PUBLIC int64_t mixing_encode(learnt *statistics, uint16_t *probabilities, uint8_t *bits, const int32_t *source,
-                             const float *exact, float price, int32_t *symbols, const int32_t *previous, const int32_t *rows, const uint8_t *levels,
-                             const uint8_t *coded, int64_t channels, int64_t height, int64_t width,
-                             const uint32_t *cdf, const int32_t *row_start, const int32_t *minimum, int64_t spacing, int dc) {
-    map m = {source, exact, price, symbols, previous, rows, levels, coded, channels, height, width, cdf, row_start, minimum, spacing, dc, 0, 0, 0};
+                             const float *exact, float price, int32_t *symbols, const int32_t *previous,
+                             const int32_t *rows, const uint8_t *levels, const uint8_t *coded, int64_t channels,
+                             int64_t height, int64_t width, const uint32_t *cdf, const int32_t *row_start,
+                             const int32_t *minimum, int64_t spacing, int dc) {
+    map m = {source, exact, price, symbols, previous, rows, levels, coded, channels, height, width,
+             cdf, row_start, minimum, spacing, dc, 0, 0, 0};
     channel io = writer(probabilities, bits);
     int result = code_map(statistics, &io, &m);
     return result ? result : io.count;
@@ -311,7 +313,8 @@ PUBLIC int mixing_decode(learnt *statistics, uint32_t *state, int64_t *position,
                          int32_t *symbols, const int32_t *previous, const int32_t *rows, const uint8_t *levels,
                          const uint8_t *coded, int64_t channels, int64_t height, int64_t width, const uint32_t *cdf,
                          const int32_t *row_start, const int32_t *minimum, int64_t spacing, int dc) {
-    map m = {0, 0, 0, symbols, previous, rows, levels, coded, channels, height, width, cdf, row_start, minimum, spacing, dc, 0, 0, 0};
+    map m = {0, 0, 0, symbols, previous, rows, levels, coded, channels, height, width,
+             cdf, row_start, minimum, spacing, dc, 0, 0, 0};
     channel io = reader(*state, *position, data, size);
     int result = code_map(statistics, &io, &m);
     *state = io.rans.state;

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .mixing_python import Channel, Statistics, decide, plain_number
+from .mixing_python import Channel, Statistics, decide, elias_gamma
 from .rans_python import PLAIN
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 ZERO, SIGN, MORE, LENGTH, KINDS = range(5)
 NO_PREDICTION, LATER_PART, FIRST_PART = range(3)  # of a map with DC prediction, or of one without
-CONTEXTS, ENTRIES, LARGEST, LONGEST = 7, 4096, 15, 33
+CONTEXTS, ENTRIES, LARGEST = 7, 4096, 15
 SHARES = 6, 23, 3, 32  # of an expected DC, in 64ths
 
 
@@ -129,26 +129,13 @@ def _code_symbol(statistics: Statistics, channel: Channel, around: _Surroundings
         share = _share(row.beyond(negative, k), row.beyond(negative, k - 1))
         if not decide(statistics, channel, MORE, contexts, share, int(size > k)):
             return -k if negative else k
-    size = size - LARGEST + 1
-    size = _learnt_number(statistics, channel, c, level, size) if learnt else plain_number(channel, size)
-    return -(size + LARGEST - 1) if negative else size + LARGEST - 1
 
-
-def _learnt_number(statistics: Statistics, channel: Channel, c: int, level: int, number: int) -> int:
-    """A number of at least 1 as an Elias gamma code whose length and second bit are learnt."""
-
-    def code(longer: int, leading: int, bit: int) -> int:
+    def code_length(longer: int, leading: int, bit: int) -> int:
         known = min(longer, 15) * 2 + leading
         return decide(statistics, channel, LENGTH, [c * 32 + known, level * 32 + known, known], PLAIN, bit)
 
-    length, longer = max(number.bit_length() - 1, 0), 0
-    while code(longer, 0, int(longer < length)) and longer < LONGEST:
-        longer += 1
-    coded = 1
-    for i in reversed(range(longer)):
-        bit = number >> i & 1
-        coded = coded << 1 | (code(longer, 1, bit) if i == longer - 1 else channel.decide(PLAIN, bit))
-    return coded
+    size = elias_gamma(channel, size - LARGEST + 1, code_length if learnt else None) + LARGEST - 1
+    return -size if negative else size
 
 
 def _expected_dc(current: np.ndarray, spacing: int, y: int, x: int) -> int:

@@ -5,6 +5,7 @@ See there for what is mixed. Right shifts of negative numbers round down, in C a
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from typing import Protocol
 
@@ -13,6 +14,7 @@ import numpy as np
 from .rans_python import LOWER, PLAIN
 
 CERTAIN, LEARNING_RATE, HEAVIEST = 255, 16, 1 << 22
+LONGEST = 33  # digits of a number after its leading one
 FIRST_WEIGHT, FIRST_ROW_WEIGHT = 16000, 10000
 SIGMOID = (
     22, 36, 60, 98, 162, 267, 439, 720, 1179, 1921, 3108, 4971, 7812, 11955, 17625, 24743, 32768, 40793, 47911, 53581,
@@ -102,14 +104,23 @@ class Reader:
             self.position += 1
 
 
-def plain_number(channel: Channel, number: int) -> int:
-    """A number of at least 1 as an Elias gamma code of plain bits."""
+def elias_gamma(channel: Channel, number: int, learnt: Callable[[int, int, int], int] | None = None) -> int:
+    """A number of at least 1 as an Elias gamma code: how many digits follow the leading one, then these.
+
+    In plain bits, but for the length and the first digit where `learnt` codes them: given how long the code is so far,
+    whether it is about the digit, and the bit.
+    """
+
+    def code(longer: int, leading: int, bit: int) -> int:
+        return learnt(longer, leading, bit) if learnt else channel.decide(PLAIN, bit)
+
     length, longer = max(number.bit_length() - 1, 0), 0
-    while channel.decide(PLAIN, int(longer < length)) and longer < 33:
+    while code(longer, 0, int(longer < length)) and longer < LONGEST:
         longer += 1
     coded = 1
-    for bit in reversed(range(longer)):
-        coded = coded << 1 | channel.decide(PLAIN, number >> bit & 1)
+    for i in reversed(range(longer)):
+        bit = number >> i & 1
+        coded = coded << 1 | (code(longer, 1, bit) if i == longer - 1 else channel.decide(PLAIN, bit))
     return coded
 
 
