@@ -68,7 +68,12 @@ INLINE void FN(advance_tile)(const int tile, const int keep, const int64_t lanes
             PREFETCH(m->u + ahead[t] * s->u_stride[1] + i);
             if (keep) PREFETCH(m->dy + ahead[t] * s->dy_stride[1] + i);
             if (keep) PREFETCH(m->du + ahead[t] * s->du_stride[1] + i);
-            if (keep) PREFETCH(m->ddelta + ahead[t] * s->ddelta_stride[2] + i);
+            if (keep && !s->stream) PREFETCH(m->ddelta + ahead[t] * s->ddelta_stride[2] + i);
+        }
+    for (int64_t n = 0; v == 0 && n < N; n += LINE)
+        EACH(t, tile) {
+            PREFETCH(m->B + ahead[t] * s->B_stride[3] + n);
+            if (keep) PREFETCH(m->C + ahead[t] * s->C_stride[3] + n);
         }
     EACH(t, tile) {
         step[t] = FN(load_part)(m->delta + position[t] * s->delta_stride[2] + i, lanes) + FN(load)(x->bias + i);
@@ -98,9 +103,10 @@ INLINE void FN(advance_tile)(const int tile, const int keep, const int64_t lanes
     }
 }
 
-/* The gradients over `tile` steps that are on the tape, the last one first. */
+/* The gradients over `tile` steps that are on the tape, the last one first. `first`: of the direction that no other
+ * has added to. `alone` (a constant): of the vector that no other has added to dB and dC. */
 INLINE void FN(retreat_tile)(const int tile, const int64_t lanes, const struct scan *s, const FN(maps) *m,
-                             const FN(slice) *x, int64_t v, int t0, const int first) {
+                             const FN(slice) *x, int64_t v, int t0, const int first, const int alone) {
     int64_t i = v * LANES, N = s->states;
     const int64_t *position = x->position + t0;
     VEC step[TILE], u[TILE], input[TILE], dy[TILE], dinput[TILE], dexponent[TILE];
@@ -125,8 +131,9 @@ INLINE void FN(retreat_tile)(const int tile, const int64_t lanes, const struct s
             const int t = tile - 1 - j;
             int64_t row = (t * N + n) * LANES;
             VEC before = FN(load)(states + row), dstate = carry + dy[t] * C[t][n];
-            FN(store)(dC + row, FN(load)(dC + row) + dy[t] * after);
-            FN(store)(dB + row, FN(load)(dB + row) + dstate * input[t]);
+            VEC to_C = dy[t] * after, to_B = dstate * input[t];
+            FN(store)(dC + row, alone ? to_C : FN(load)(dC + row) + to_C);
+            FN(store)(dB + row, alone ? to_B : FN(load)(dB + row) + to_B);
             dinput[t] += dstate * B[t][n];
             carry = dstate * FN(load)(decays + row);
             VEC e = carry * before;
@@ -143,7 +150,11 @@ INLINE void FN(retreat_tile)(const int tile, const int64_t lanes, const struct s
         REAL *du = m->du + position[t] * s->du_stride[1] + i;
         VEC ddelta = dinput[t] * u[t] + dexponent[t] * (REAL)(1 / EXP_SCALE);
         ddelta *= FN(load)(x->slope + (t0 + t) * LANES);
-        FN(store_part)(m->ddelta + position[t] * s->ddelta_stride[2] + i, ddelta, lanes);
+        REAL *target = m->ddelta + position[t] * s->ddelta_stride[2] + i;
+        if (s->stream && lanes >= LANES)
+            FN(stream)(target, ddelta);
+        else
+            FN(store_part)(target, ddelta, lanes);
         FN(store_part)(du, (first ? dy[t] * skip : FN(load_part)(du, lanes)) + dinput[t] * step[t], lanes);
         dbias += ddelta;
         if (first) dskip += dy[t] * u[t];
@@ -169,22 +180,24 @@ static void FN(advance)(const struct scan *s, const FN(maps) *m, const FN(slice)
 }
 
 INLINE void FN(differentiate_lanes)(const int64_t lanes, const struct scan *s, const FN(maps) *m, const FN(slice) *x,
-                                    int64_t v, int length, int first) {
+                                    int64_t v, int length, int first, const int alone) {
     FN(advance_lanes)(1, lanes, s, m, x, v, length);
     memcpy(x->state + length * s->states * LANES, x->h + v * s->states * LANES, s->states * sizeof(VEC));
     int t = length;
-    for (; t % TILE; t--) FN(retreat_tile)(1, lanes, s, m, x, v, t - 1, first);
-    for (; t > 0; t -= TILE) FN(retreat_tile)(TILE, lanes, s, m, x, v, t - TILE, first);
+    for (; t % TILE; t--) FN(retreat_tile)(1, lanes, s, m, x, v, t - 1, first, alone);
+    for (; t > 0; t -= TILE) FN(retreat_tile)(TILE, lanes, s, m, x, v, t - TILE, first, alone);
 }
 
 /* A chunk of vector v: there with a tape, and back. */
 static void FN(differentiate_chunk)(const struct scan *s, const FN(maps) *m, const FN(slice) *x, int64_t v,
                                     int64_t count, int length, int first) {
     int64_t lanes = count - v * LANES;
-    if (lanes >= LANES)
-        FN(differentiate_lanes)(LANES, s, m, x, v, length, first);
+    if (lanes < LANES)
+        FN(differentiate_lanes)(lanes, s, m, x, v, length, first, v == 0);
+    else if (v == 0)
+        FN(differentiate_lanes)(LANES, s, m, x, v, length, first, 1);
     else
-        FN(differentiate_lanes)(lanes, s, m, x, v, length, first);
+        FN(differentiate_lanes)(LANES, s, m, x, v, length, first, 0);
 }
 
 /* Go to chunk i, and look at the one that comes next, so that its part of the maps is fetched in time; returns the
@@ -232,8 +245,6 @@ static void FN(differentiate)(const struct scan *s, const FN(maps) *m, const FN(
     for (int64_t i = chunks - 1; i >= 0; i--) {
         int length = FN(go_to_chunk)(s, x, k, i, i - 1);
         memcpy(x->h, x->start + i * x->vectors * rows, x->vectors * rows * sizeof(REAL));
-        memset(x->dB, 0, (length * s->states + LANES) * sizeof(VEC));
-        memset(x->dC, 0, (length * s->states + LANES) * sizeof(VEC));
         for (int64_t v = 0; v < x->vectors; v++) FN(differentiate_chunk)(s, m, x, v, count, length, k == 0);
         FN(write_sums)(s, x->position, length, x->dB, m->dB);
         FN(write_sums)(s, x->position, length, x->dC, m->dC);
@@ -256,4 +267,5 @@ static void FN(backward_unit)(const struct scan *s, int64_t unit, void *scratch)
         FN(differentiate)(s, &m, &x, k, at.count);
         FN(write_parameters)(s, &x, k, at);
     }
+    FENCE();
 }

@@ -113,6 +113,11 @@ INLINE void FN(scan_tile)(const int tile, const int64_t count, const int first, 
  * is a channel. */
 INLINE void FN(scan_tiles)(const int tile, const int whole, const int first, const struct scan *s, const FN(places) *at,
                            const FN(places) *ahead, int64_t count, const FN(rows) *x) {
+    for (int64_t n = 0; ahead && n < s->states; n += LINE)
+        EACH(t, tile) {
+            PREFETCH(ahead->B[t] + n);
+            PREFETCH(ahead->C[t] + n);
+        }
     for (int64_t i = 0; i < count; i += LANES) {
         if (ahead && i % LINE == 0) EACH(t, tile) PREFETCH(ahead->y[t] + i);
         FN(prepare_tile)(tile, whole ? LANES : count - i, s->softplus, at, i, x);

@@ -61,6 +61,19 @@ INLINE void FN(store_part)(REAL *p, VEC x, int64_t count) {
     for (int64_t i = 0; i < count; i++) p[i] = lanes[i];
 }
 
+/* Store what is not read again soon past the caches, to an address that is a multiple of the vector's size. */
+#if VECTOR_BYTES == 64 && DOUBLE
+INLINE void FN(stream)(REAL *p, VEC x) { _mm512_stream_pd(p, x); }
+#elif VECTOR_BYTES == 64
+INLINE void FN(stream)(REAL *p, VEC x) { _mm512_stream_ps(p, x); }
+#elif VECTOR_BYTES == 32 && DOUBLE
+INLINE void FN(stream)(REAL *p, VEC x) { _mm256_stream_pd(p, x); }
+#elif VECTOR_BYTES == 32
+INLINE void FN(stream)(REAL *p, VEC x) { _mm256_stream_ps(p, x); }
+#else
+INLINE void FN(stream)(REAL *p, VEC x) { FN(store)(p, x); }
+#endif
+
 #if VECTOR_BYTES == 64 && DOUBLE
 INLINE VEC FN(min)(VEC x, VEC y) { return _mm512_min_pd(x, y); }
 INLINE VEC FN(max)(VEC x, VEC y) { return _mm512_max_pd(x, y); }

@@ -15,6 +15,9 @@
 #if defined(__GNUC__) && defined(__x86_64__)
 #include <immintrin.h>
 #define X86 1
+#define FENCE() _mm_sfence() /* other threads see what was streamed */
+#else
+#define FENCE()
 #endif
 
 #ifdef __GNUC__
@@ -34,7 +37,9 @@
 #define CHUNK 64 /* steps whose positions are worked out at once */
 #define AHEAD 16 /* how many steps before they are needed u, delta and y are fetched */
 #endif
+#define FORWARD_LINES 4 /* at most so many cache lines of channels are in a unit of the forward scan */
 #define BACKWARD_CHUNK 64 /* at most so many steps are on the backward scan's tape, a multiple of TILE */
+#define STREAMED_BYTES (16 << 20) /* gradients of this size and more are stored past the caches */
 
 /* One scan. A position is row * width + column; strides are in elements, those of delta over (batch, direction,
  * position), of B and C over (batch, direction, group, position), of the others over (batch, position). Channels, and
@@ -43,7 +48,7 @@
 struct scan {
     int64_t batch, directions, groups, channels, height, width, states, slices;
     int64_t block; /* channels that are not torn apart: whole cache lines */
-    int softplus;
+    int softplus, stream; /* stream: whether ddelta, whose rows are aligned then, is stored past the caches */
     const void *u, *delta, *A, *B, *C, *D, *delta_bias, *dy;
     void *y, *du, *ddelta, *dA, *dB, *dC, *dD, *dbias;
     int64_t u_stride[2], delta_stride[3], B_stride[4], C_stride[4], y_stride[2];
@@ -84,10 +89,18 @@ static int64_t largest_slice(const struct scan *s) { return (blocks_per_group(s)
 
 static int64_t chunk_count(const struct scan *s, int64_t chunk) { return (s->height * s->width + chunk - 1) / chunk; }
 
-/* Steps in a chunk of the backward scan: a tape that fits the first-level cache, but not too many chunks. */
+/* Steps in a chunk of the backward scan: few, since the steps of a column may lie where they push each other out of the
+ * caches, but with many states so many that the states between chunks stay small. */
 static int64_t backward_chunk(const struct scan *s) {
-    int64_t chunk = 256 / s->states / TILE * TILE;
+    int64_t chunk = 2 * s->states / TILE * TILE;
     return chunk < 16 ? 16 : chunk > BACKWARD_CHUNK ? BACKWARD_CHUNK : chunk;
+}
+
+/* Whether to stream ddelta, of numbers of so many bytes. */
+static int streams(const struct scan *s, int64_t bytes) {
+    int64_t total = s->batch * s->directions * s->channels * s->height * s->width * bytes, aligned = (intptr_t)s->ddelta;
+    for (int i = 0; i < 3; i++) aligned |= s->ddelta_stride[i] * bytes;
+    return total >= STREAMED_BYTES && aligned % 64 == 0 && group_size(s) * bytes % 64 == 0;
 }
 
 /* Where `count` steps from `start` on lie in the map; returns how many of them there are. */
@@ -192,10 +205,12 @@ static int supported(int isa) {
     return 1;
 }
 
-/* Channels in a unit of the forward scan: as many as can be, since memory is read best in long pieces, but so that A
- * and the states fit a first-level cache and the threads have equally many units, or several each. */
-static int64_t wide_block(const struct scan *s, int64_t line, int threads) {
+/* Channels in a unit of the forward scan: some cache lines of them, since memory is read best in long pieces, but so that
+ * the unit's u and y may stay in the last cache from direction to direction, that A and the states fit the first one,
+ * and that the threads have equally many units, or several each. */
+static int64_t forward_block(const struct scan *s, int64_t line, int threads) {
     int64_t lines = (group_size(s) + line - 1) / line, most = 192 / s->states;
+    if (most > FORWARD_LINES) most = FORWARD_LINES;
     for (int64_t parts = 1; parts < lines; parts++) {
         int64_t units = s->batch * s->groups * parts;
         if (parts * most >= lines && (units % threads == 0 || units >= 4 * threads))
@@ -275,7 +290,7 @@ static PyObject *forward(PyObject *module, PyObject *const *args, Py_ssize_t nar
     if (!kernels || !read_integers(args[10], s.y_stride, 2)) return NULL;
     s.y = PyLong_AsVoidPtr(args[11]);
     if (PyErr_Occurred()) return NULL;
-    s.block = wide_block(&s, kernels->line, threads);
+    s.block = forward_block(&s, kernels->line, threads);
     int64_t units = s.batch * s.groups * blocks_per_group(&s);
     Py_BEGIN_ALLOW_THREADS
     complete = run_units(&s, kernels->forward, units, kernels->forward_scratch(&s), threads);
@@ -298,6 +313,7 @@ static PyObject *backward(PyObject *module, PyObject *const *args, Py_ssize_t na
     s.dy = (void *)address[0], s.du = (void *)address[1], s.ddelta = (void *)address[2], s.dA = (void *)address[3];
     s.dB = (void *)address[4], s.dC = (void *)address[5], s.dD = (void *)address[6], s.dbias = (void *)address[7];
     s.block = kernels->line;
+    s.stream = streams(&s, 64 / kernels->line);
     Py_BEGIN_ALLOW_THREADS
     complete = run_units(&s, kernels->backward, s.batch * s.groups * s.slices, kernels->backward_scratch(&s), threads);
     Py_END_ALLOW_THREADS

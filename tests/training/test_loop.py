@@ -45,22 +45,27 @@ def test_a_stage_moves_only_its_own_parameters(short_run: TrainingConfig):
         Stage("clips", "video", 1, 1, (64, 64), frames=2, train="video", detach_reference=True),
         Stage("motion", "video", 1, 1, (64, 64), frames=2, train="motion"),
         Stage("residual", "video", 1, 1, (64, 64), frames=2, train="residual"),
+        Stage("I synthesis", "image", 1, 1, (64, 64), train="synthesis"),
+        Stage("P synthesis", "video", 1, 1, (64, 64), frames=2, train="synthesis"),
     )
     short_run = dataclasses.replace(short_run, model="mambavc-ssf-flow-small")
-    train(dataclasses.replace(short_run, schedule=Schedule("four", stages), ema_decay=0.0))
+    train(dataclasses.replace(short_run, schedule=Schedule("six", stages), ema_decay=0.0))
     torch.manual_seed(short_run.seed)
     start = create_model(short_run.model, pretrained=False).state_dict()
-    first, second, third, fourth = (
-        load_model(short_run.output / f"stage-{n}.safetensors").state_dict() for n in (1, 2, 3, 4)
+    first, second, third, fourth, fifth, sixth = (
+        load_model(short_run.output / f"stage-{n}.safetensors").state_dict() for n in range(1, 7)
     )
 
-    def moved(a: dict, b: dict) -> set[str]:
-        return {key.split(".")[0] for key in a if a[key].is_floating_point() and not torch.equal(a[key], b[key])}
+    def moved(a: dict, b: dict, depth: int = 1) -> set[str]:
+        keys = [key for key in a if a[key].is_floating_point() and not torch.equal(a[key], b[key])]
+        return {".".join(key.split(".")[:depth]) for key in keys}
 
     assert moved(start, first) == {"iframe"}
     assert moved(first, second) == {"flow", "residual"}
     assert moved(second, third) == {"flow"}
     assert moved(third, fourth) == {"residual"}
+    assert moved(fourth, fifth, 2) == {"iframe.synthesis"}
+    assert moved(fifth, sixth, 2) == {"residual.synthesis"}
 
 
 def test_a_stage_of_420_trains_on_what_such_video_shows(short_run: TrainingConfig, monkeypatch):

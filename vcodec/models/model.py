@@ -128,6 +128,10 @@ class ImageModel(nn.Module):
         """The parameters of the residual path: none."""
         return []
 
+    def synthesis_parameters(self, kind: str) -> list[nn.Parameter]:
+        """The parameters of the synthesis of I-frames (kind "image"), or of residuals ("video")."""
+        return list(self.iframe.synthesis.parameters()) if kind == "image" else []
+
     def update(self) -> None:
         """Makes the integer tables of the priors from their densities; call before saving or coding."""
         for module in self.modules():
@@ -281,6 +285,10 @@ class VideoModel(ImageModel):
     def residual_parameters(self) -> list[nn.Parameter]:
         """The parameters of the residual path."""
         return list(self.residual.parameters())
+
+    def synthesis_parameters(self, kind: str) -> list[nn.Parameter]:
+        """The parameters of the synthesis of I-frames (kind "image"), or of residuals ("video")."""
+        return super().synthesis_parameters(kind) or list(self.residual.synthesis.parameters())
 
 
 def shown(picture: Tensor, chroma: str) -> Tensor:

@@ -142,7 +142,9 @@ class Trainer:
         self.model.train().requires_grad_(False)
         image, video = self.model.image_parameters(), self.model.video_parameters()
         motion, residual = self.model.motion_parameters(), self.model.residual_parameters()
-        parts = {"image": image, "video": video, "motion": motion, "residual": residual, "all": [*image, *video]}
+        synthesis = self.model.synthesis_parameters(stage.kind)
+        parts = {"image": image, "video": video, "motion": motion, "residual": residual, "synthesis": synthesis}
+        parts["all"] = [*image, *video]
         for parameter in parts[stage.train]:
             parameter.requires_grad_(True)
         self.optimizer.zero_grad(set_to_none=True)

@@ -21,8 +21,9 @@ class Stage:
 
     `kind` "image" trains on single pictures, `kind` "video" on sequences of `frames` frames, the first of
     which is an I-frame. `train` names the parameters that move: those of the I-frame codec ("image"), of
-    motion and residual ("video"), of motion alone ("motion"), of the residual alone ("residual"), or "all". With
-    "motion" the loss is about what the residual of the prediction will cost (see `vcodec.training.objective`).
+    motion and residual ("video"), of motion alone ("motion"), of the residual alone ("residual"), of the synthesis
+    alone that the stage's kind of frames has, I-frames or residuals ("synthesis"), or "all". With "motion" the loss is
+    about what the residual of the prediction will cost (see `vcodec.training.objective`).
 
     The rate: with `lmbda` None, a quality is drawn uniformly in `quality` (low, high) for each sample, and
     its lambda follows from it; with a number, every sample has this lambda and the quality that belongs to
@@ -55,7 +56,7 @@ class Stage:
     batch_size: int = 8
     crop: tuple[int, int] = (256, 256)  # height, width
     frames: int = 1
-    train: Literal["image", "video", "motion", "residual", "all"] = "all"
+    train: Literal["image", "video", "motion", "residual", "synthesis", "all"] = "all"
     learning_rate: float = 1e-4
     warmup_steps: int = 0
     decay: Literal["constant", "cosine"] = "constant"
@@ -96,7 +97,7 @@ class Stage:
 def _problems(stage: Stage) -> Iterator[str]:
     choices = {
         "kind": ("image", "video"),
-        "train": ("image", "video", "motion", "residual", "all"),
+        "train": ("image", "video", "motion", "residual", "synthesis", "all"),
         "decay": ("constant", "cosine"),
         "distortion": ("mse", "ms-ssim"),
         "chroma": ("444", "420"),
@@ -109,8 +110,8 @@ def _problems(stage: Stage) -> Iterator[str]:
             yield f"{name} is {getattr(stage, name)!r}, not a whole number from 1"
     if len(stage.crop) != 2 or not all(isinstance(side, int) and side >= 16 for side in stage.crop):
         yield f"crop is {stage.crop!r}, not a height and a width of at least 16"
-    if stage.kind == "image" and stage.train != "image":
-        yield f"an image stage has no use for train={stage.train!r}; say train='image'"
+    if stage.kind == "image" and stage.train not in ("image", "synthesis"):
+        yield f"an image stage has no use for train={stage.train!r}; say train='image' or 'synthesis'"
     if stage.cascade and (stage.kind == "image" or stage.lmbda is not None):
         yield "a cascade needs a video stage, and no lmbda of its own"
     if stage.kind == "image" and (stage.frames != 1 or stage.reverse or stage.detach_reference):
