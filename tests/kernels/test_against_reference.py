@@ -82,6 +82,24 @@ def test_gradients_of_the_c_kernel_equal_those_of_the_reference(states: int) -> 
         assert relative_error(found, expected) < 1e-4, name
 
 
+def test_gradients_that_are_stored_past_the_caches_are_those_of_half_the_channels() -> None:
+    """Those of delta take 16 MB here, and 8 for half of the channels; channels don't know of each other."""
+    if "cpu" not in BACKENDS:
+        pytest.skip("the C kernels were not built: no compiler")
+
+    def gradient_of_delta(channels: slice) -> Tensor:
+        arguments = inputs_2d(1, 64, 1, 128, 128, torch.float32)
+        for name, dim in (("u", 1), ("delta", 2), ("A", 1), ("D", 1), ("delta_bias", 1)):
+            arguments[name] = arguments[name].movedim(dim, 0)[channels].movedim(0, dim).contiguous()
+        delta = arguments["delta"].requires_grad_()
+        selective_scan_2d(**arguments, delta_softplus=True, backend="cpu").square().sum().backward()
+        assert delta.grad is not None
+        return delta.grad
+
+    halves = [gradient_of_delta(slice(0, 32)), gradient_of_delta(slice(32, 64))]
+    assert torch.equal(gradient_of_delta(slice(0, 64)), torch.cat(halves, dim=2))
+
+
 def test_gradients_of_the_reference_are_derivatives() -> None:
     arguments = [tensor.requires_grad_() for tensor in inputs_2d(1, 2, 2, 2, 3, torch.float64).values()]
     assert torch.autograd.gradcheck(
