@@ -21,6 +21,7 @@ ENTROPY_MODELS: dict[str, type[EntropyModel]] = {
     "channelwise": ChannelwiseHyperprior,
     "context": ContextHyperprior,
 }
+CLOSED_LOOP_SHARE = 0.7  # of what the synthesis adds, since it adds something else once this is taken off
 ADAPTIVE_MODELS = ("hyperprior", "checkerboard")  # those that code whole maps
 
 
@@ -86,10 +87,10 @@ def closed_loop(
     """What is better coded than y by a codec of linear analysis: y less what its synthesis adds by itself.
 
     A linear analysis does not know the network in the synthesis. So the encoder tries: code(coder, y) gives the latents
-    and what they decode to, and what this differs from them by, analysed, is taken off. Other codecs' y is left as it
-    is; so is all in training, which would take half as long again.
+    and what they decode to, and most of what this differs from them by, analysed, is taken off. Other codecs' y is left
+    as it is; so is all in training, which would take half as long again.
     """
     if not analysis.linear or analysis.training:
         return y
     latents, decoded = code(RateEstimator(len(y), training=False, device=y.device), y)
-    return y + latents.y_hat - analysis(decoded)
+    return y + CLOSED_LOOP_SHARE * (latents.y_hat - analysis(decoded))
