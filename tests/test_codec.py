@@ -110,6 +110,21 @@ def test_an_adaptive_model_decodes_what_it_encoded(adaptive_model, chroma):
     assert payloads[:4] == payloads[4:], "an I-frame begins anew"
 
 
+@pytest.mark.parametrize("chroma", ["422", "444", "rgb"])
+def test_a_model_of_subsampled_pictures_shows_such_pictures_in_any_format(adaptive_model, chroma):
+    config = dataclasses.replace(adaptive_model.config, subsampled_pictures=True)
+    model = build_model(config).eval()
+    model.load_state_dict(adaptive_model.state_dict())
+    format = VideoFormat(46, 38, chroma, full_range=chroma == "rgb")
+    frames = moving_frames(format, 3)
+    full, encoder, decoder = Encoder(adaptive_model, format, 40), Encoder(model, format, 40), Decoder(model, format)
+    full.encode(frames[0])
+    encoder.encode(frames[0])
+    assert torch.equal(encoder._reference.picture, subsampled(full._reference.picture))
+    for packet, reconstruction in encode_all(Encoder(model, format, 40), frames):
+        assert_same_picture(decoder.decode(packet), reconstruction)
+
+
 def test_an_adaptive_model_learns_from_the_frames_before(adaptive_model):
     frames = moving_frames(FORMAT, 3)
     packets = [packet for packet, _ in encode_all(Encoder(adaptive_model, FORMAT, 50), frames)]

@@ -46,7 +46,7 @@ class Encoder:
         self.quality, self.gop_size = quality, check_gop_size(model, gop_size)
         self.format, self.arithmetic = format, arithmetic
         self.model = coding_model(model, device)
-        self._chroma = _reference_chroma(self.model, format)
+        self._chroma = _picture_chroma(self.model, format)
         self._device = torch.device(device)
         self._since_iframe = 0
         self._reference: Reference | None = None
@@ -145,7 +145,7 @@ class Decoder:
         self._reference: Reference | None = None
         self._start = self.model.starting_statistics()
         self._statistics = self._start
-        self._chroma = _reference_chroma(self.model, format)
+        self._chroma = _picture_chroma(self.model, format)
 
     def decode(self, packet: Packet) -> Frame:
         """The frame of the next packet. Raises VcodecError when the payload is damaged or an I-frame is missing."""
@@ -236,9 +236,13 @@ def bridge(decoded: Iterable[Frame | Lost], format: VideoFormat) -> Iterator[Fra
         yield shown
 
 
-def _reference_chroma(model: ImageModel, format: VideoFormat) -> str:
-    """What references are brought to: the video's chroma, where the model was made for that."""
-    return format.chroma if isinstance(model, VideoModel) and model.config.subsampled_references else "444"
+def _picture_chroma(model: ImageModel, format: VideoFormat) -> str:
+    """What pictures are brought to: 4:2:0, or the video's chroma, where the model was made for that."""
+    if not isinstance(model, VideoModel):
+        return "444"
+    if model.config.subsampled_pictures:
+        return "420"
+    return format.chroma if model.config.subsampled_references else "444"
 
 
 def coding_model(model: ImageModel, device: str | torch.device = "cpu") -> ImageModel:

@@ -16,6 +16,8 @@ class VideoConfig:
     """The three coded paths. levels: quality levels of a variable-rate model, 0 for a model of one rate.
 
     subsampled_references: whether references of 4:2:0 video are kept as such video shows them.
+    subsampled_pictures: whether pictures of any format are kept and shown so. Networks that were trained on 4:2:0 alone
+        leave undefined what such video can't show: finer colours come out as noise.
     experience: whether adaptive coding starts with what training clips taught (`Experience`).
     """
 
@@ -26,6 +28,7 @@ class VideoConfig:
     fixed_quality: int = 32
     subsampled_references: bool = False
     experience: bool = False
+    subsampled_pictures: bool = False
 
 
 MAX_NUMBER, MAX_DEPTH, MAX_ENTRIES = 4096, 64, 16

@@ -111,6 +111,7 @@ def _small_video(kind: str, flow: FlowConfig) -> VideoConfig:
         ),
         levels=LEVELS,
         subsampled_references=True,
+        subsampled_pictures=True,
     )  # fmt: skip
 
 
