@@ -69,6 +69,13 @@ def test_a_curve_that_falls_is_refused():
     assert "test curve does not rise" in delta.reason
 
 
+def test_two_points_of_one_rate_leave_the_bd_rate_alone():
+    points = curve([(0.02, 35), (0.01, 30), (0.01, 31), (0.04, 37)])
+    delta = bjontegaard_delta(points, [RatePoint(2 * p.bpp, p.quality) for p in points])
+    assert delta.bd_rate == pytest.approx(100)
+    assert delta.bd_quality is None
+
+
 def test_ms_ssim_in_decibels():
     assert ms_ssim_in_decibels(0.99) == pytest.approx(20)
     assert ms_ssim_in_decibels(1.0) == pytest.approx(100)

@@ -33,7 +33,7 @@ class BjontegaardDelta:
     bd_rate: float | None
     """Percent of rate at equal quality."""
     bd_quality: float | None
-    """Decibels at equal rate."""
+    """Decibels at equal rate; None too where two points of a curve have one rate."""
     overlap: float
     """The shared range of quality over the range that both curves span together, 0 to 1."""
     reason: str | None = None
@@ -51,8 +51,10 @@ def bjontegaard_delta(anchor: Sequence[RatePoint], test: Sequence[RatePoint]) ->
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the package warns about overlap, which is reported here
         bd_rate = bjontegaard.bd_rate(*curves, method="pchip", require_matching_points=False, min_overlap=0)
-        bd_psnr = bjontegaard.bd_psnr(*curves, method="pchip", require_matching_points=False, min_overlap=0)
-    return BjontegaardDelta(float(bd_rate), float(bd_psnr) if rate_overlap > 0 else None, overlap)
+        bd_psnr = None
+        if rate_overlap > 0 and _rises(curves[0]) and _rises(curves[2]):
+            bd_psnr = float(bjontegaard.bd_psnr(*curves, method="pchip", require_matching_points=False, min_overlap=0))
+    return BjontegaardDelta(float(bd_rate), bd_psnr, overlap)
 
 
 def ms_ssim_in_decibels(ms_ssim: float) -> float:
@@ -64,12 +66,15 @@ def _refusal(anchor: Sequence[RatePoint], test: Sequence[RatePoint], overlap: fl
     for name, curve in (("anchor", anchor), ("test", test)):
         if len(curve) < FEWEST_POINTS:
             return f"the {name} curve has {len(curve)} points; {FEWEST_POINTS} are needed"
-        qualities = _qualities(curve)
-        if any(after <= before for before, after in pairwise(qualities)):
+        if not _rises(_qualities(curve)):
             return f"the {name} curve does not rise: more rate without more quality"
     if overlap <= 0:
         return "the curves share no range of quality"
     return None
+
+
+def _rises(values: Sequence[float]) -> bool:
+    return all(after > before for before, after in pairwise(values))
 
 
 def _overlap(a: Sequence[float], b: Sequence[float]) -> float:
@@ -82,7 +87,7 @@ def _overlap(a: Sequence[float], b: Sequence[float]) -> float:
 
 
 def _sorted(curve: Sequence[RatePoint]) -> list[RatePoint]:
-    return sorted(curve, key=lambda point: point.bpp)
+    return sorted(curve, key=lambda point: (point.bpp, point.quality))
 
 
 def _rates(curve: Sequence[RatePoint]) -> list[float]:
