@@ -104,7 +104,8 @@ INLINE void FN(advance_tile)(const int tile, const int keep, const int64_t lanes
 }
 
 /* The gradients over `tile` steps that are on the tape, the last one first. `first`: of the direction that no other
- * has added to. `alone` (a constant): of the vector that no other has added to dB and dC. */
+ * has added to. `alone`, a constant where every lane is a channel: of the vector that comes first to dB and dC, which
+ * are not cleared before. */
 INLINE void FN(retreat_tile)(const int tile, const int64_t lanes, const struct scan *s, const FN(maps) *m,
                              const FN(slice) *x, int64_t v, int t0, const int first, const int alone) {
     int64_t i = v * LANES, N = s->states;

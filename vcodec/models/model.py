@@ -288,7 +288,7 @@ class VideoModel(ImageModel):
 
     def synthesis_parameters(self, kind: str) -> list[nn.Parameter]:
         """The parameters of the synthesis of I-frames (kind "image"), or of residuals ("video")."""
-        return super().synthesis_parameters(kind) or list(self.residual.synthesis.parameters())
+        return list((self.iframe if kind == "image" else self.residual).synthesis.parameters())
 
 
 def shown(picture: Tensor, chroma: str) -> Tensor:
