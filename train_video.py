@@ -3,6 +3,8 @@
 
   python train_video.py --videos vimeo_septuplet --images pictures --output runs/first
   python train_video.py --output runs/first --resume
+  python train_video.py --stage image --model mambavc-small --schedule small-image --images pictures \\
+      --output runs/pictures
   torchrun --nproc-per-node 8 train_video.py --videos vimeo_septuplet --model mambavc-ssf \\
       --schedule paper-video --lambda 0.01 --output runs/paper-0.01
 """
@@ -88,10 +90,11 @@ def add_run_options(group: argparse._ArgumentGroup) -> None:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="change a field of the model's configuration",
+        help="change a field of the model's configuration, one inside by its path (entropy.context.slices=4)",
     )
     add("--init", metavar="MODEL_OR_FILE", help="start from what fits of another model's weights")
     add("--schedule", default="default", help=f"{', '.join(PRESETS)}, or a JSON file (default %(default)s)")
+    add("--stage", choices=("image", "video"), help="only the schedule's stages on pictures, or those on video")
     add("--steps-factor", type=float, default=1.0, help="multiply the steps of every stage")
     add("--batch-size", type=int, help="in every stage, over all processes")
     add("--lambda", dest="lmbda", type=float, help="train for this one lambda in every stage")
@@ -136,6 +139,8 @@ def configure(options: argparse.Namespace) -> TrainingConfig:
     values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in vars(options).items()}
     changes = {name: values.pop(name) for name in SCHEDULE_CHANGES}
     schedule = load_schedule(values.pop("schedule"))
+    if kind := values.pop("stage"):
+        schedule = schedule.of_kind(kind)
     schedule = schedule.replace(**{name: value for name, value in changes.items() if value is not None})
     values["schedule"] = schedule.shortened(values.pop("steps_factor"))
     values["model_options"] = dict(map(model_option, values.pop("model_option")))

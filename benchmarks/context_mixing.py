@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from vcodec.codec import Encoder
-from vcodec.entropy.coders import SymbolEncoder
+from vcodec.entropy.coders import ChannelRange, SymbolEncoder
 from vcodec.entropy.distributions import GAUSSIAN, Distribution
 from vcodec.entropy.factorized import FactorizedPrior
 from vcodec.files import find_model
@@ -42,9 +42,10 @@ class Doubled(SymbolEncoder):
         return z_hat
 
     def code_latents(self, y: Tensor | None, means: Tensor, log_scales: Tensor, mask: Tensor | None = None,
-                     distribution: Distribution = GAUSSIAN, spacing: int = 1) -> tuple[Tensor, Tensor]:  # fmt: skip
+                     distribution: Distribution = GAUSSIAN, spacing: int = 1,
+                     channels: ChannelRange | None = None) -> tuple[Tensor, Tensor]:  # fmt: skip
         began = time.perf_counter()
-        y_hat, symbols = super().code_latents(y, means, log_scales, mask, distribution, spacing)
+        y_hat, symbols = super().code_latents(y, means, log_scales, mask, distribution, spacing, channels)
         middle = time.perf_counter()
         self.fixed.code_latents(symbols + means, means, log_scales, mask, distribution)
         self._add(began, middle)

@@ -23,7 +23,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from vcodec.codec import Decoder, Encoder
-from vcodec.entropy.coders import SymbolDecoder, SymbolEncoder
+from vcodec.entropy.coders import ChannelRange, SymbolDecoder, SymbolEncoder
 from vcodec.entropy.distributions import GAUSSIAN, Distribution
 from vcodec.files import find_model
 from vcodec.models import ImageModel
@@ -36,16 +36,18 @@ class Float32Encoder(SymbolEncoder):
     """Takes scales of any precision and lists no close call."""
 
     def code_latents(self, y: Tensor | None, means: Tensor, log_scales: Tensor, mask: Tensor | None = None,
-                     distribution: Distribution = GAUSSIAN, spacing: int = 1) -> tuple[Tensor, Tensor]:  # fmt: skip
-        return super().code_latents(y, means, log_scales.double(), mask, distribution, spacing)
+                     distribution: Distribution = GAUSSIAN, spacing: int = 1,
+                     channels: ChannelRange | None = None) -> tuple[Tensor, Tensor]:  # fmt: skip
+        return super().code_latents(y, means, log_scales.double(), mask, distribution, spacing, channels)
 
 
 class Float32Decoder(SymbolDecoder):
     """Takes scales of any precision."""
 
     def code_latents(self, y: Tensor | None, means: Tensor, log_scales: Tensor, mask: Tensor | None = None,
-                     distribution: Distribution = GAUSSIAN, spacing: int = 1) -> tuple[Tensor, Tensor]:  # fmt: skip
-        return super().code_latents(y, means, log_scales.double(), mask, distribution, spacing)
+                     distribution: Distribution = GAUSSIAN, spacing: int = 1,
+                     channels: ChannelRange | None = None) -> tuple[Tensor, Tensor]:  # fmt: skip
+        return super().code_latents(y, means, log_scales.double(), mask, distribution, spacing, channels)
 
 
 def main() -> None:

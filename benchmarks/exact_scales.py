@@ -29,7 +29,7 @@ from tqdm import tqdm
 
 from vcodec.bitstream import Packet
 from vcodec.codec import Decoder, Encoder
-from vcodec.entropy.coders import GUARD, SymbolDecoder
+from vcodec.entropy.coders import GUARD, ChannelRange, SymbolDecoder
 from vcodec.entropy.context_mixing import Statistics
 from vcodec.entropy.distributions import GAUSSIAN, Distribution
 from vcodec.entropy.gaussian import level_position
@@ -85,8 +85,9 @@ class Recorder(SymbolDecoder):
         return z_hat
 
     def code_latents(self, y: Tensor | None, means: Tensor, log_scales: Tensor, mask: Tensor | None = None,
-                     distribution: Distribution = GAUSSIAN, spacing: int = 1) -> tuple[Tensor, Tensor]:  # fmt: skip
-        y_hat, symbols = super().code_latents(y, means, log_scales, mask, distribution, spacing)
+                     distribution: Distribution = GAUSSIAN, spacing: int = 1,
+                     channels: ChannelRange | None = None) -> tuple[Tensor, Tensor]:  # fmt: skip
+        y_hat, symbols = super().code_latents(y, means, log_scales, mask, distribution, spacing, channels)
         self.symbols.append(symbols.cpu().numpy().astype(np.int32).reshape(-1))
         self.positions.append(level_position(log_scales).cpu().numpy().reshape(-1))
         return y_hat, symbols

@@ -27,7 +27,7 @@ class RecordingDecoder(coders.SymbolDecoder):
         self.levels: list[np.ndarray] = []
         self.encoder = coders.SymbolEncoder(rdoq=0, statistics=statistics)  # symbols as they are
 
-    def begin(self, stream, dc_prediction=False):
+    def begin(self, stream, dc_prediction=None):
         super().begin(stream, dc_prediction)
         self.encoder.begin(stream, dc_prediction)
 
@@ -37,9 +37,9 @@ class RecordingDecoder(coders.SymbolDecoder):
         self.symbols.append(z_hat.numpy().astype(np.int32))
         return z_hat
 
-    def code_latents(self, y, means, log_scales, mask=None, distribution=GAUSSIAN, spacing=1):
-        y_hat, symbols = super().code_latents(y, means, log_scales, mask, distribution, spacing)
-        self.encoder.code_latents(symbols + means, means, log_scales, mask, distribution, spacing)
+    def code_latents(self, y, means, log_scales, mask=None, distribution=GAUSSIAN, spacing=1, channels=None):
+        y_hat, symbols = super().code_latents(y, means, log_scales, mask, distribution, spacing, channels)
+        self.encoder.code_latents(symbols + means, means, log_scales, mask, distribution, spacing, channels)
         self.symbols.append(symbols.numpy().astype(np.int32))
         self.levels.append(level_position(log_scales).floor().numpy().astype(np.int32))
         return y_hat, symbols

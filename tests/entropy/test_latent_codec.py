@@ -48,9 +48,9 @@ def test_no_scale_is_below_the_least_one():
     seen = []
 
     class Watching(RateEstimator):
-        def code_latents(self, y, means, log_scales, *arguments):
+        def code_latents(self, y, means, log_scales, *arguments, **options):
             seen.append(log_scales.min().item())
-            return super().code_latents(y, means, log_scales, *arguments)
+            return super().code_latents(y, means, log_scales, *arguments, **options)
 
     model.code(Watching(1, training=False), torch.rand(1, 8, 5, 7), (1, 8, 5, 7), torch.tensor([32.0]))
     assert len(seen) == 2

@@ -27,9 +27,10 @@ def test_shapes_of_analysis_and_synthesis(kind, config, blocks):
     assert Synthesis(3, config, levels=4)(y, quality).shape == x.shape
 
 
+@pytest.mark.parametrize("config", [PAPER, replace(SHUFFLED, shortcut=False)], ids=["deconv", "shuffle"])
 @pytest.mark.parametrize("size", [(1, 1), (3, 7), (9, 16)])
-def test_without_pixel_unshuffle_odd_sizes_round_up(size):
-    y = Analysis(3, PAPER)(torch.rand(1, 3, *size))
+def test_odd_sizes_round_up(config, size):
+    y = Analysis(3, config)(torch.rand(1, 3, *size))
     assert y.shape == (1, 12, *(-(-side // 8) for side in size))
 
 

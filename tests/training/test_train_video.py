@@ -58,3 +58,16 @@ def test_a_run_that_exists_keeps_its_options(tmp_path: Path):
     (tmp_path / "arguments.json").write_text(json.dumps(["--seed", "7"]))
     train_video.remember(["--seed", "8"], tmp_path)
     assert json.loads((tmp_path / "arguments.json").read_text()) == ["--seed", "7"]
+
+
+@pytest.mark.parametrize(("kind", "stages"), [("image", 1), ("video", 3)])
+def test_a_kind_of_stage_can_be_trained_alone(tmp_path: Path, kind, stages):
+    options = ["--output", str(tmp_path), "--images", "a", "--stage", kind]
+    config = train_video.configure(train_video.create_parser().parse_args(options))
+    assert [stage.kind for stage in config.schedule.stages] == stages * [kind]
+
+
+def test_a_schedule_without_that_kind_of_stage_is_a_sentence(tmp_path: Path, capsys):
+    options = ["--output", str(tmp_path), "--images", "a", "--stage", "video", "--schedule", "paper-image"]
+    assert train_video.main(options) == 1
+    assert "no stages of the kind 'video'" in capsys.readouterr().err

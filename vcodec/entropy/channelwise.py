@@ -1,11 +1,13 @@
 """The channel-wise autoregressive entropy model: slices of the latents one after another, each reading those before."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 
 from ..layers.attention import WindowAttentionGate, start_at_zero
 from ..layers.transform import Synthesis
-from .coders import EntropyCoder
+from .coders import ChannelRange, EntropyCoder
 from .config import ContextConfig, EntropyConfig
 from .distributions import DISTRIBUTIONS
 from .hyperprior import CodedLatents, EntropyModel, run
@@ -68,12 +70,14 @@ class ChannelSlice(nn.Module):
         self.context = context = config.context
         self.distribution = DISTRIBUTIONS[config.distribution]
         width = latents // context.slices
+        self.channels = ChannelRange(index * width, latents)
+        self.least = math.log(config.least_scale) if config.least_scale else None
         support = latents + (width * index if context.channel else 0)
         self.mean_attention = attention_gate(support, context)
         self.scale_attention = attention_gate(support, context)
-        self.mean = convolutions(support, context.widths, width)
-        self.scale = convolutions(support, context.widths, width)
-        self.residual_prediction = convolutions(support + width, context.widths, width)
+        self.mean = convolutions(support, context.widths, width, context.kernel)
+        self.scale = convolutions(support, context.widths, width, context.kernel)
+        self.residual_prediction = convolutions(support + width, context.widths, width, context.kernel)
 
     def code(self, coder: EntropyCoder, y: Tensor | None, mean_features: Tensor, scale_features: Tensor,
              coded: list[Tensor], base_log_scales: Tensor) -> Tensor:  # fmt: skip
@@ -89,7 +93,13 @@ class ChannelSlice(nn.Module):
 
     def _code_symbols(self, coder: EntropyCoder, y: Tensor | None, means: Tensor, log_scales: Tensor,
                       features: tuple[Tensor, Tensor], base_log_scales: Tensor) -> Tensor:  # fmt: skip
-        return coder.code_latents(y, means, base_log_scales + log_scales, distribution=self.distribution)[0]
+        return self._code(coder, y, means, base_log_scales + log_scales)
+
+    def _code(self, coder: EntropyCoder, y: Tensor | None, means: Tensor, log_scales: Tensor,
+              mask: Tensor | None = None) -> Tensor:  # fmt: skip
+        if self.least is not None:
+            log_scales = log_scales.clamp_min(self.least)
+        return coder.code_latents(y, means, log_scales, mask, self.distribution, channels=self.channels)[0]
 
 
 def attention_gate(channels: int, context: ContextConfig) -> nn.Module:
@@ -99,12 +109,13 @@ def attention_gate(channels: int, context: ContextConfig) -> nn.Module:
     return WindowAttentionGate(channels, context.attention, context.window, context.head_width)
 
 
-def convolutions(channels: int, widths: tuple[int, ...], out: int) -> nn.Sequential:
-    """3x3 convolutions with GELU between, the last starting at zero."""
+def convolutions(channels: int, widths: tuple[int, ...], out: int, first_kernel: int = 3) -> nn.Sequential:
+    """3x3 convolutions, the first of another kernel if told, with GELU between; the last starts at zero."""
     layers: list[nn.Module] = []
+    kernel = first_kernel
     for width in widths:
-        layers += [nn.Conv2d(channels, width, 3, padding=1), nn.GELU()]
-        channels = width
+        layers += [nn.Conv2d(channels, width, kernel, padding=kernel // 2), nn.GELU()]
+        channels, kernel = width, 3
     last = nn.Conv2d(channels, out, 3, padding=1)
     start_at_zero(last)
     return nn.Sequential(*layers, last)

@@ -32,6 +32,8 @@ class CheckerboardHyperprior(EntropyModel):
     nearest one.
     """
 
+    first_pass = "board"
+
     def __init__(self, latents: int, config: EntropyConfig, levels: int = 0, condition_channels: int = 0,
                  log_scale_start: Tensor | None = None):  # fmt: skip
         super().__init__(latents, config, levels, condition_channels, log_scale_start)

@@ -1,7 +1,7 @@
 """The three entropy coders a frame step can be handed: estimate the rate, write symbols, read symbols.
 
-    RateEstimator   the encoder's symbols and their bits; in training differentiable, with noise for the rate of what a
-                    learned analysis makes
+    RateEstimator   the encoder's symbols and their bits; in training differentiable, for a learned analysis by way of
+                    noise
     SymbolEncoder   chooses (`rdo_quantize`) and collects real symbols; finish() gives the frame's bytes
     SymbolDecoder   reads the symbols from a frame's bytes; it is given no latents
 
@@ -15,7 +15,7 @@ decoder never has to decide a close call (docs/bitstream.md, "Same symbols every
 import math
 from array import array
 from collections.abc import Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 
 from ..errors import VcodecError
 from .block_vectors import FieldMixer
-from .context_mixing import LEVELS, ContextMixer, Statistics, SymbolMap
+from .context_mixing import LEVELS, ContextMixer, DCPrediction, Statistics, SymbolMap
 from .distributions import GAUSSIAN, Distribution
 from .factorized import FactorizedPrior
 from .gaussian import FIRST_CODED_LEVEL, SCALE_LEVELS, level_position
@@ -40,10 +40,17 @@ RDOQ_PRICE = 8.0
 ADAPTIVE_RDOQ = 1.25
 
 
+class ChannelRange(NamedTuple):
+    """Which of all channels a call codes: the first one's number, and how many there are in all."""
+
+    first: int
+    total: int
+
+
 class EntropyCoder(Protocol):
     """What a frame step needs of a coder."""
 
-    def begin(self, stream: str | None, dc_prediction: bool = False) -> None:
+    def begin(self, stream: str | None, dc_prediction: DCPrediction = None) -> None:
         """What follows are the hyper latents and latents of this stream, adaptively coded; None: not adaptively.
 
         dc_prediction: of the latents, see `ContextMixer.begin`.
@@ -53,11 +60,12 @@ class EntropyCoder(Protocol):
         """z_hat (integers) of the given shape (batch, channels, H, W); z is None when decoding."""
 
     def code_latents(self, y: Tensor | None, means: Tensor, log_scales: Tensor, mask: Tensor | None = None,
-                     distribution: Distribution = GAUSSIAN, spacing: int = 1) -> tuple[Tensor, Tensor]:  # fmt: skip
+                     distribution: Distribution = GAUSSIAN, spacing: int = 1,
+                     channels: ChannelRange | None = None) -> tuple[Tensor, Tensor]:  # fmt: skip
         """y_hat = symbols + means, and the symbols; y is None when decoding.
 
         With a boolean mask (broadcast to y) only its positions are coded; elsewhere both results are zero. spacing: how
-        far apart the neighbours are by which they are coded.
+        far apart the neighbours are by which they are coded. channels: where y is but a slice of the latents' channels.
         """
 
     def code_fields(self, fields: Tensor | None, shape: tuple[int, int, int], previous: Tensor | None,
@@ -72,10 +80,10 @@ class EntropyCoder(Protocol):
 class RateEstimator:
     """Differentiable rate. `bits` (batch,) grows with every call.
 
-    In training, latents that come from a learned analysis get noise for the rate, or their gradient would end at the
-    rounding. Where the analysis is fixed the rate is that of the symbols that are sent, and gradients are those of a
-    given choice of symbols, so exact at the best choice. Noise would do harm there: a latent in the dead zone would
-    cost bits that no encoder spends, and scales would grow to pay for them.
+    The rate of latents is that of the symbols that are sent, and gradients are those of a given choice of symbols, so
+    exact at the best choice. A learned analysis would get none so: the gradient of the rate that it gets in training
+    is that of latents with noise in place of the rounding. Means and scales don't: a latent in the dead zone would cost
+    bits that no encoder spends, and scales would grow to pay for them.
 
     Args: training: see above; generators: one a sample, for noise that does not depend on how a batch is split over
     machines (default: torch's global generator); rdoq: see RDOQ_PRICE.
@@ -88,7 +96,7 @@ class RateEstimator:
         self._training = training
         self._generators = generators
 
-    def begin(self, stream: str | None, dc_prediction: bool = False) -> None:
+    def begin(self, stream: str | None, dc_prediction: DCPrediction = None) -> None:
         """The estimate is that of the tables: what adaptive coding will save is not known before."""
 
     def code_factorized(self, prior: FactorizedPrior, z: Tensor | None, shape: tuple[int, ...], bank: Tensor) -> Tensor:
@@ -99,22 +107,25 @@ class RateEstimator:
         return z_hat
 
     def code_latents(self, y: Tensor | None, means: Tensor, log_scales: Tensor, mask: Tensor | None = None,
-                     distribution: Distribution = GAUSSIAN, spacing: int = 1) -> tuple[Tensor, Tensor]:  # fmt: skip
+                     distribution: Distribution = GAUSSIAN, spacing: int = 1,
+                     channels: ChannelRange | None = None) -> tuple[Tensor, Tensor]:  # fmt: skip
         assert y is not None, "only a decoder works without latents"
-        means, log_scales = means.float(), log_scales.float()
-        residuals = y.float() - means
+        y, means, log_scales = y.float(), means.float(), log_scales.float()
+        residuals = y - means
         chosen = rdo_quantize(residuals, log_scales, self._rdoq, distribution)
         symbols = _straight_through(residuals, chosen)
         if not self._training:
             coded = level_position(log_scales) >= FIRST_CODED_LEVEL
             symbols = symbols * coded
             bits = distribution.bits(symbols, log_scales) * coded
-        elif y.requires_grad:
-            # where the symbol was lowered, the rate is that of what is sent, and pulls no longer where it is zero
-            sent = torch.where(chosen.abs() < residuals.round().abs(), symbols, residuals)
-            bits = distribution.bits(sent + self._noise(residuals), log_scales)
         else:
-            bits, symbols = distribution.bits(symbols, log_scales), chosen
+            given = _straight_through(y.detach() - means, chosen)
+            bits = distribution.bits(given, log_scales)
+            if y.requires_grad:
+                noisy = self._noisy_bits(y - means.detach(), chosen, log_scales.detach(), distribution)
+                bits = bits + (noisy - noisy.detach())
+            else:
+                symbols = chosen
         y_hat = symbols + means
         if mask is not None:
             bits, symbols, y_hat = bits * mask, symbols * mask, y_hat * mask
@@ -128,6 +139,12 @@ class RateEstimator:
         bits = [FieldMixer().bits(_field(field), before, two) for field, before in zip(fields, befores, strict=True)]
         self.bits = self.bits + torch.tensor(bits, device=self.bits.device)
         return fields
+
+    def _noisy_bits(self, residuals: Tensor, chosen: Tensor, log_scales: Tensor, distribution: Distribution) -> Tensor:
+        """Where the symbol was lowered, the rate is that of what is sent, and pulls no longer where it is zero."""
+        lowered = chosen.abs() < residuals.detach().round().abs()
+        sent = torch.where(lowered, _straight_through(residuals, chosen), residuals)
+        return distribution.bits(sent + self._noise(residuals), log_scales)
 
     def _add(self, bits: Tensor) -> None:
         self.bits = self.bits + bits.flatten(1).sum(1)
@@ -145,10 +162,10 @@ class _SymbolCoder:
     def __init__(self, statistics: Statistics | None = None) -> None:
         self.statistics = statistics.copy() if statistics is not None else Statistics()
         self._stream: str | None = None
-        self._dc_prediction = False
+        self._dc_prediction: DCPrediction = None
         self._begun: set[str] = set()
 
-    def begin(self, stream: str | None, dc_prediction: bool = False) -> None:
+    def begin(self, stream: str | None, dc_prediction: DCPrediction = None) -> None:
         self._stream, self._dc_prediction = stream, dc_prediction
 
     def _field_mixer(self) -> FieldMixer:
@@ -160,7 +177,7 @@ class _SymbolCoder:
         mixer = self.statistics.mixer(name)
         if name not in self._begun:
             self._begun.add(name)
-            mixer.begin(shape, self._dc_prediction and kind == "y")
+            mixer.begin(shape, self._dc_prediction if kind == "y" else None)
         return mixer
 
 
@@ -189,9 +206,10 @@ class SymbolEncoder(_SymbolCoder):
         return symbols
 
     def code_latents(self, y: Tensor | None, means: Tensor, log_scales: Tensor, mask: Tensor | None = None,
-                     distribution: Distribution = GAUSSIAN, spacing: int = 1) -> tuple[Tensor, Tensor]:  # fmt: skip
+                     distribution: Distribution = GAUSSIAN, spacing: int = 1,
+                     channels: ChannelRange | None = None) -> tuple[Tensor, Tensor]:  # fmt: skip
         assert y is not None, "an encoder is given the latents"
-        where = _selected(mask, log_scales)
+        where, within = _selected(mask, log_scales), _Place.of(means.shape, channels)
         position = level_position(_take(log_scales, where))
         nearest = position.round()
         close = ((position - nearest).abs() < GUARD) & (nearest > 0)
@@ -200,7 +218,7 @@ class SymbolEncoder(_SymbolCoder):
         self._count += levels.size
         coded = levels >= FIRST_CODED_LEVEL
         residuals = _take(y.to(means.dtype), where) - _take(means, where)
-        mixer = None if self._stream is None else self._mixer("y", _map_shape(means.shape))
+        mixer = None if self._stream is None else self._mixer("y", within.map_shape)
         chooses = mixer is not None and mixer.chooses and self._rdoq > 0
         price = ADAPTIVE_RDOQ * self._rdoq
         quantized = rdo_quantize(residuals, _take(log_scales, where), 0 if chooses else self._rdoq, distribution)
@@ -209,8 +227,8 @@ class SymbolEncoder(_SymbolCoder):
             self._rans.push(symbols[coded], levels[coded], distribution.tables())
         else:
             exact = residuals.cpu().numpy().astype(np.float32) if chooses else None
-            part = _latent_map(where, levels, coded, means.shape, spacing, symbols, exact, price)
-            symbols = _taken(mixer.encode(part, self._rans, distribution.tables()), where)
+            part = within.part(where, levels, coded, spacing, symbols, exact, price)
+            symbols = within.taken(mixer.encode(part, self._rans, distribution.tables()), where)
         return _place(symbols, where, means, mask)
 
     def code_fields(self, fields: Tensor | None, shape: tuple[int, int, int], previous: Tensor | None,
@@ -266,8 +284,9 @@ class SymbolDecoder(_SymbolCoder):
         return torch.from_numpy(symbols).to(bank.device, torch.float64).reshape(shape)
 
     def code_latents(self, y: Tensor | None, means: Tensor, log_scales: Tensor, mask: Tensor | None = None,
-                     distribution: Distribution = GAUSSIAN, spacing: int = 1) -> tuple[Tensor, Tensor]:  # fmt: skip
-        where = _selected(mask, log_scales)
+                     distribution: Distribution = GAUSSIAN, spacing: int = 1,
+                     channels: ChannelRange | None = None) -> tuple[Tensor, Tensor]:  # fmt: skip
+        where, within = _selected(mask, log_scales), _Place.of(means.shape, channels)
         levels = _to_numpy(level_position(_take(log_scales, where)).floor())
         places, listed = self._close_calls
         here = slice(*np.searchsorted(places, [self._count, self._count + levels.size]))
@@ -278,9 +297,9 @@ class SymbolDecoder(_SymbolCoder):
             symbols = np.zeros(levels.size, np.int32)
             symbols[coded] = self._rans.pull(levels[coded], distribution.tables())
         else:
-            part = _latent_map(where, levels, coded, means.shape, spacing)
-            mixer = self._mixer("y", _map_shape(means.shape))
-            symbols = _taken(mixer.decode(part, self._rans, distribution.tables()), where)
+            part = within.part(where, levels, coded, spacing)
+            mixer = self._mixer("y", within.map_shape)
+            symbols = within.taken(mixer.decode(part, self._rans, distribution.tables()), where)
         return _place(symbols, where, means, mask)
 
     def code_fields(self, fields: Tensor | None, shape: tuple[int, int, int], previous: Tensor | None,
@@ -339,33 +358,47 @@ def _hyper_map(rows: np.ndarray, shape: tuple[int, ...], symbols: np.ndarray | N
     )  # fmt: skip
 
 
-def _latent_map(where: Tensor | None, levels: np.ndarray, coded: np.ndarray, shape: tuple[int, ...], spacing: int,
-                symbols: np.ndarray | None = None, exact: np.ndarray | None = None,
-                price: float = 0.0) -> SymbolMap:  # fmt: skip
-    """The latents at the places `where` (None: all), whose rows are their scales' levels."""
-    index = slice(None) if where is None else where.cpu().numpy()
+class _Place(NamedTuple):
+    """Where latents (1, C, H, W) lie in the map of all channels that a mixer codes."""
 
-    def planes(values: np.ndarray) -> np.ndarray:
-        full = np.zeros(math.prod(shape), values.dtype)
-        full[index] = values
-        return full.reshape(shape[1:])
+    shape: tuple[int, int, int]  # of that map: channels, height, width
+    first: int  # number of the latents' first value in it
+    size: int  # how many values the latents have
 
-    rows = planes(levels)
-    return SymbolMap.of_planes(
-        planes(coded), rows, rows, None if symbols is None else planes(symbols), spacing,
-        None if exact is None else planes(exact), price,
-    )  # fmt: skip
+    @classmethod
+    def of(cls, shape: tuple[int, ...], channels: ChannelRange | None) -> "_Place":
+        _, count, height, width = shape
+        first, total = channels or (0, count)
+        return cls((total, height, width), first * height * width, count * height * width)
 
+    @property
+    def map_shape(self) -> tuple[int, int, int]:
+        """(H, W, C)."""
+        return self.shape[1], self.shape[2], self.shape[0]
 
-def _map_shape(shape: tuple[int, ...]) -> tuple[int, int, int]:
-    """(H, W, C) of latents (1, C, H, W)."""
-    return shape[2], shape[3], shape[1]
+    def part(self, where: Tensor | None, levels: np.ndarray, coded: np.ndarray, spacing: int,
+             symbols: np.ndarray | None = None, exact: np.ndarray | None = None,
+             price: float = 0.0) -> SymbolMap:  # fmt: skip
+        """The latents at the places `where` (None: all), whose rows are their scales' levels."""
+        index = self._index(where)
 
+        def planes(values: np.ndarray) -> np.ndarray:
+            full = np.zeros(math.prod(self.shape), values.dtype)
+            full[index] = values
+            return full.reshape(self.shape)
 
-def _taken(symbols: np.ndarray, where: Tensor | None) -> np.ndarray:
-    """The symbols of a map (H, W, C) at the places `where`."""
-    planes = _planes(symbols)
-    return planes if where is None else planes[where.cpu().numpy()]
+        rows = planes(levels)
+        return SymbolMap.of_planes(
+            planes(coded), rows, rows, None if symbols is None else planes(symbols), spacing,
+            None if exact is None else planes(exact), price,
+        )  # fmt: skip
+
+    def taken(self, symbols: np.ndarray, where: Tensor | None) -> np.ndarray:
+        """The symbols of a map (H, W, C) at the places `where`."""
+        return _planes(symbols)[self._index(where)]
+
+    def _index(self, where: Tensor | None) -> slice | np.ndarray:
+        return slice(self.first, self.first + self.size) if where is None else where.cpu().numpy() + self.first
 
 
 def _planes(symbols: np.ndarray) -> np.ndarray:

@@ -13,14 +13,17 @@ def _ssf_hyper() -> TransformConfig:
 class ContextConfig:
     """The networks of the channel-wise entropy models ("channelwise", "context").
 
-    slices: groups of channels, coded one after another. widths: of the inner layers of each slice's convolutions.
+    slices: groups of channels, coded one after another. widths: of the inner layers of each slice's convolutions, which
+    are 3x3, but the first kernel x kernel.
     attention: width of the window attention, 0 for none; window, head_width: its sizes. channel: whether a slice reads
     the slices before it. The rest is for "context" alone: spatial, whether each slice is coded as a checkerboard in
-    two passes; kind ("vss" | "swin" | "conv") and depth of the blocks over the context, d_state, expand and mlp_ratio.
+    two passes; kind ("vss" | "swin" | "conv") and depth of the blocks over the context, d_state, expand and mlp_ratio,
+    and block_width, the channels that the context is brought to for them, 0 for all of it.
     """
 
     slices: int = 5
     widths: tuple[int, ...] = (224, 128)
+    kernel: int = 3
     attention: int = 128
     window: int = 8
     head_width: int = 16
@@ -28,6 +31,7 @@ class ContextConfig:
     spatial: bool = True
     kind: str = "vss"
     depth: int = 2
+    block_width: int = 0
     d_state: int = 16
     expand: float = 2.0
     mlp_ratio: float = 4.0
@@ -42,17 +46,16 @@ class EntropyConfig:
     linear: whether the means also follow their context in proportion: neighbours of the first pass and, in a temporal
     model, the latents of the frame before ("checkerboard"); for latents as large and as smooth as motion.
     distribution: of the latents around their means, a name of DISTRIBUTIONS ("gaussian" | "laplace").
-    adaptive: whether the coder learns from what it coded before in the group of pictures, by context mixing
-    ("hyperprior", "checkerboard").
+    adaptive: whether the coder learns from what it coded before in the group of pictures, by context mixing.
     step, span: the quantisation step where quality is lowest, and how many times finer it starts at the highest
     (variable-rate models only); fixed_steps: whether they stay so.
     least_scale: below which no scale goes, so that networks are never too sure of a zero; an adaptive coder finds out
-    what it is sure of ("checkerboard").
+    what it is sure of (all but "hyperprior").
     side: channels of exact side information, the same on every machine, that informs the scales: of the residual, what
     the block motion tells ("checkerboard").
     passes: in which latents are coded, from coarse to fine: 2, 4, 6 ... ("checkerboard").
-    dc_prediction: whether the coder predicts the first channel of the first pass from what it coded around, and learns
-    the lengths of large numbers (adaptive "checkerboard"); for latents whose first channel is a DC.
+    dc_prediction: whether an adaptive coder predicts the first channel of the first pass from what it coded around, and
+    learns the lengths of large numbers; for latents whose first channel is a DC.
     context: the networks of the channel-wise models.
     """
 

@@ -18,7 +18,9 @@
 #include "mixing.h"
 
 enum { ZERO, SIGN, MORE, LENGTH, KINDS };
-enum { NO_PREDICTION, LATER_PART, FIRST_PART }; /* of a map with DC prediction, or of one without */
+/* of a map with DC prediction, or of one without; BOARD, ROWS: the first part, which codes the first channel on a
+ * checkerboard, or at every place */
+enum { NO_PREDICTION, LATER_PART, BOARD, ROWS };
 #define LARGEST 15      /* of the magnitudes that are coded by decisions; beyond, an Elias gamma code */
 #define LONGEST 33      /* of the code's bits after the first */
 
@@ -243,6 +245,24 @@ static int64_t expected_dc(const map *m, int64_t y, int64_t x) {
     return sum >> 6;
 }
 
+/* The same where every place is coded: the left one or the one above, or by both and the one between them (the
+ * predictor of LOCO-I). */
+static int64_t expected_in_rows(const map *m, int64_t y, int64_t x) {
+    const int32_t *here = m->symbols + (y * m->width + x) * m->channels;
+    const int64_t across = m->channels, down = m->width * m->channels;
+    if (!y) return x ? here[-across] : 0;
+    if (!x) return here[-down];
+    const int64_t left = here[-across], above = here[-down], corner = here[-down - across];
+    const int64_t low = left < above ? left : above, high = left < above ? above : left;
+    return corner >= high ? low : corner <= low ? high : left + above - corner;
+}
+
+/* What is taken off a symbol before it is coded. */
+static int64_t expected(const map *m, int64_t y, int64_t x, int64_t c) {
+    if (c) return 0;
+    return m->dc == BOARD ? expected_dc(m, y, x) : m->dc == ROWS ? expected_in_rows(m, y, x) : 0;
+}
+
 static int8_t kept_small(int32_t symbol) { return (int8_t)(symbol < -3 ? -3 : symbol > 3 ? 3 : symbol); }
 
 /* Fills the bordered maps. Returns whether there was memory. */
@@ -273,10 +293,10 @@ static int code_map(learnt *s, channel *io, map *m) {
                 if (!m->coded[i]) continue;
                 int64_t symbol = m->source ? m->source[i] : 0, here = place_of(m, y, x);
                 place p = {s, io, m, look(m, y, x, c), (int32_t)c, m->levels[i], m->rows[i]};
-                const int64_t expected = m->dc == FIRST_PART && !c ? expected_dc(m, y, x) : 0;
-                int64_t distance = symbol - expected;
-                if (m->exact) distance = bargain(&p, distance, m->exact[i] - (float)expected);
-                symbol = expected + code_symbol(&p, distance);
+                const int64_t likely = expected(m, y, x, c);
+                int64_t distance = symbol - likely;
+                if (m->exact) distance = bargain(&p, distance, m->exact[i] - (float)likely);
+                symbol = likely + code_symbol(&p, distance);
                 if (symbol > INT32_MAX || symbol < INT32_MIN) { result = -1; break; }
                 m->symbols[i] = (int32_t)symbol;
                 m->seen[here * m->channels + c] = kept_small((int32_t)symbol);

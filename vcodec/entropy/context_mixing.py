@@ -11,7 +11,7 @@ import ctypes
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 
@@ -20,13 +20,15 @@ from ..native import FLOAT, INT, INT64, POINTER, c_library
 from . import context_mixing_python, mixing_python
 from .adaptive_model import AdaptiveModel
 from .block_vectors import FieldMixer
-from .context_mixing_python import FIRST_PART, LARGEST, LATER_PART, NO_PREDICTION
+from .context_mixing_python import BOARD, LARGEST, LATER_PART, NO_PREDICTION, ROWS
 from .rans import DAMAGED, FrequencyTables, RansDecoder, RansEncoder
 
 LEVELS = 64  # of what contexts know of a row
 LONGEST_ESCAPE = 80  # decisions
 KINDS = context_mixing_python.KINDS
 KINDS_WITHOUT_DC = KINDS - 1  # LENGTH is there for DC prediction alone
+DCPrediction = Literal["board", "rows"] | None
+_FIRST_PARTS: dict[DCPrediction, int] = {None: NO_PREDICTION, "board": BOARD, "rows": ROWS}
 
 
 class Statistics:
@@ -117,15 +119,16 @@ class ContextMixer(AdaptiveModel):
         """Keeps what was learnt, but not what was coded last."""
         self._previous, self._current = None, np.zeros((0, 0, 0), np.int32)
 
-    def begin(self, shape: tuple[int, ...], dc_prediction: bool = False) -> None:
+    def begin(self, shape: tuple[int, ...], dc_prediction: DCPrediction = None) -> None:
         """A new frame, of a map (H, W, C): what was coded last becomes the frame before.
 
-        dc_prediction: whether, in the frame's first part, the first channel's symbols are coded as their distance from
-        what their neighbours make likely, and large numbers by learnt lengths.
+        dc_prediction: None, or what the frame's first part has of the first channel: a checkerboard ("board") or all
+        ("rows"). There its symbols are coded as their distance from what their neighbours make likely, and large
+        numbers everywhere by learnt lengths.
         """
         self._previous = self._current if self._current.shape == shape else None
         self._current = np.zeros(shape, np.int32)
-        self._dc = FIRST_PART if dc_prediction else NO_PREDICTION
+        self._dc = _FIRST_PARTS[dc_prediction]
 
     @property
     def chooses(self) -> bool:
@@ -162,7 +165,7 @@ def most_decisions(part: SymbolMap, dc: int) -> int:
     """How many decisions an encoder can need for a part."""
     assert part.symbols is not None
     sizes = np.abs(part.symbols.astype(np.int64))
-    if dc == FIRST_PART:
+    if dc >= BOARD:
         sizes[..., 0] = LARGEST  # distances may be larger than symbols
     sizes = sizes[part.coded.astype(bool)]
     return int(

@@ -12,6 +12,7 @@ from ..layers.gains import interpolate_levels, level_weights
 from ..layers.transform import Analysis, Synthesis, full_precision
 from .coders import EntropyCoder
 from .config import EntropyConfig
+from .context_mixing import DCPrediction
 from .distributions import DISTRIBUTIONS
 from .factorized import FactorizedPrior
 
@@ -28,10 +29,12 @@ class EntropyModel(nn.Module):
 
     Args: latents, channels of y; config; levels, quality levels (0: one rate); condition_channels, of a map at the
     latents' resolution that may inform the means, never the scales; log_scale_start, (levels or 1, latents).
-    exact_latents: whether y_hat itself is exact, its means being computed in float64 too.
+    exact_latents: whether y_hat itself is exact, its means being computed in float64 too. first_pass: of the first
+    channel, whether it codes all places ("rows") or those of a checkerboard ("board").
     """
 
     exact_latents = False
+    first_pass: DCPrediction = "rows"
     stream: str | None = None  # what coders call these latents where they are coded adaptively
 
     def __init__(self, latents: int, config: EntropyConfig, levels: int = 0, condition_channels: int = 0,
@@ -56,7 +59,7 @@ class EntropyModel(nn.Module):
         previous: the latents of the frame before, for a temporal model; side: (batch, side, H, W), for a model with
         side information; None where there are none.
         """
-        coder.begin(self.stream, self.config.dc_prediction)
+        coder.begin(self.stream, self.first_pass if self.config.dc_prediction else None)
         with full_precision(quality):
             z_hat = self._code_hyper_latents(coder, y, shape, quality)
             return self._code_latents(coder, y, z_hat, shape, quality, condition, previous, side)

@@ -22,7 +22,6 @@ ENTROPY_MODELS: dict[str, type[EntropyModel]] = {
     "context": ContextHyperprior,
 }
 CLOSED_LOOP_SHARE = 0.7  # of what the synthesis adds, since it adds something else once this is taken off
-ADAPTIVE_MODELS = ("hyperprior", "checkerboard")  # those that code whole maps
 
 
 class LatentCodec(nn.Module):
@@ -47,9 +46,6 @@ class LatentCodec(nn.Module):
             raise ValueError(f"the entropy model '{config.model}' can't be temporal: only 'checkerboard' can")
         if config.side and config.model != "checkerboard":
             raise ValueError(f"the entropy model '{config.model}' can't have side information: only 'checkerboard' can")
-        if config.adaptive and config.model not in ADAPTIVE_MODELS:
-            known = ", ".join(ADAPTIVE_MODELS)
-            raise ValueError(f"the entropy model '{config.model}' can't be adaptive: choose from {known}")
         self.model = ENTROPY_MODELS[config.model](latents, config, levels, condition_channels, start)
         self.model.stream = stream if config.adaptive else None
 

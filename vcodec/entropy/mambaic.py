@@ -8,6 +8,7 @@ from ..layers.transform import TransformConfig, make_blocks
 from .channelwise import ChannelSlice, ChannelwiseHyperprior, attention_gate, convolutions
 from .coders import EntropyCoder
 from .config import ContextConfig, EntropyConfig
+from .context_mixing import DCPrediction
 
 
 class ContextHyperprior(ChannelwiseHyperprior):
@@ -20,6 +21,10 @@ class ContextHyperprior(ChannelwiseHyperprior):
     Zeng et al. 2025 (MambaIC). `ContextConfig` holds the paper's ablations: channel=False, spatial=False (one pass),
     attention=0 (no window attention), kind="conv" | "swin" | "vss" for the blocks.
     """
+
+    @property
+    def first_pass(self) -> DCPrediction:  # type: ignore[override]
+        return "board" if self.config.context.spatial else "rows"
 
     def _make_slice(self, latents: int, index: int, config: EntropyConfig) -> ChannelSlice:
         return ContextSlice(latents, index, config)
@@ -34,8 +39,10 @@ class ContextSlice(ChannelSlice):
         width = latents // context.slices
         self.neighbours = nn.Conv2d(width, 2 * width, 5, padding=2) if context.spatial else None
         joined = 2 * latents + 2 * width + (2 * width if context.spatial else 0)
-        self.blocks = nn.Sequential(*context_blocks(joined, context))
-        self.refine = convolutions(joined, (), 2 * width)
+        inner = context.block_width or joined
+        self.narrow = nn.Conv2d(joined, inner, 1) if context.block_width else nn.Identity()
+        self.blocks = nn.Sequential(*context_blocks(inner, context))
+        self.refine = convolutions(inner, (), 2 * width)
         self.refined_mean_attention = attention_gate(width, context)
         self.refined_scale_attention = attention_gate(width, context)
 
@@ -45,20 +52,17 @@ class ContextSlice(ChannelSlice):
         start = torch.cat([means, log_scales], dim=1)
         if self.neighbours is None:
             means, log_scales = self._refined(start, known, base_log_scales)
-            return coder.code_latents(y, means, log_scales, distribution=self.distribution)[0]
+            return self._code(coder, y, means, log_scales)
         anchors = anchor_mask(means.shape, means.device)
         nothing = torch.zeros_like(start)
-        y_hat, _ = coder.code_latents(
-            y, *self._refined(start, torch.cat([nothing, known], dim=1), base_log_scales), anchors, self.distribution
-        )
+        refined = self._refined(start, torch.cat([nothing, known], dim=1), base_log_scales)
+        y_hat = self._code(coder, y, *refined, anchors)
         context = self.neighbours(y_hat.to(means.dtype))
-        others, _ = coder.code_latents(
-            y, *self._refined(start, torch.cat([context, known], dim=1), base_log_scales), ~anchors, self.distribution
-        )
-        return y_hat + others
+        refined = self._refined(start, torch.cat([context, known], dim=1), base_log_scales)
+        return y_hat + self._code(coder, y, *refined, ~anchors)
 
     def _refined(self, start: Tensor, joined: Tensor, base_log_scales: Tensor) -> tuple[Tensor, Tensor]:
-        means, log_scales = (start + self.refine(self.blocks(joined))).chunk(2, dim=1)
+        means, log_scales = (start + self.refine(self.blocks(self.narrow(joined)))).chunk(2, dim=1)
         return self.refined_mean_attention(means), base_log_scales + self.refined_scale_attention(log_scales)
 
 

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..entropy.coders import RateEstimator
+from ..entropy.coders import ChannelRange, RateEstimator
 from ..entropy.distributions import GAUSSIAN, Distribution
 from ..entropy.factorized import FactorizedPrior
 from ..entropy.gaussian import LOG_SCALE_MIN
@@ -61,7 +61,8 @@ class LatentRecorder(RateEstimator):
         return super().code_factorized(prior, z, shape, bank)
 
     def code_latents(self, y: Tensor | None, means: Tensor, log_scales: Tensor, mask: Tensor | None = None,
-                     distribution: Distribution = GAUSSIAN, spacing: int = 1) -> tuple[Tensor, Tensor]:  # fmt: skip
+                     distribution: Distribution = GAUSSIAN, spacing: int = 1,
+                     channels: ChannelRange | None = None) -> tuple[Tensor, Tensor]:  # fmt: skip
         assert y is not None
         normalized = ((y.float() - means) * torch.exp(-log_scales.clamp_min(LOG_SCALE_MIN))).detach().float()
         last = self._parts[-1] if self._parts else None
@@ -72,7 +73,7 @@ class LatentRecorder(RateEstimator):
             self._parts[-1] = _Part(torch.where(mask, normalized, last.normalized), missing if missing.any() else None)
         else:
             self._parts.append(_Part(normalized, ~mask))
-        return super().code_latents(y, means, log_scales, mask, distribution, spacing)
+        return super().code_latents(y, means, log_scales, mask, distribution, spacing, channels)
 
     def normalized(self) -> Tensor:
         """(y - means) / scales (1, channels, h, w) of all slices and passes."""

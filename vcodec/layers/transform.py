@@ -221,7 +221,7 @@ def downsample(in_channels: int, out_channels: int, kernel: int, stride: int, sa
     """A strided convolution; with "shuffle" and a kernel below the stride, pixels go into channels first."""
     if sampling == "shuffle" and kernel < stride:
         inner = nn.Conv2d(in_channels * stride**2, out_channels, kernel, padding=kernel // 2)
-        return nn.Sequential(nn.PixelUnshuffle(stride), inner)
+        return nn.Sequential(PaddedUnshuffle(stride), inner)
     return nn.Conv2d(in_channels, out_channels, kernel, stride, padding=kernel // 2)
 
 
@@ -231,6 +231,14 @@ def upsample(in_channels: int, out_channels: int, kernel: int, stride: int, samp
         inner = nn.Conv2d(in_channels, out_channels * stride**2, kernel, padding=kernel // 2)
         return nn.Sequential(inner, nn.PixelShuffle(stride)) if stride > 1 else nn.Sequential(inner)
     return nn.ConvTranspose2d(in_channels, out_channels, kernel, stride, padding=kernel // 2, output_padding=stride - 1)
+
+
+class PaddedUnshuffle(nn.PixelUnshuffle):
+    """Pixels into channels, the last row and column repeated where the size is no multiple."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        right, below = -x.shape[-1] % self.downscale_factor, -x.shape[-2] % self.downscale_factor
+        return super().forward(F.pad(x, (0, right, 0, below), mode="replicate") if right or below else x)
 
 
 class FixedLinear(nn.Module):

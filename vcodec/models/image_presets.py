@@ -5,7 +5,7 @@ from dataclasses import replace
 from ..entropy.config import ContextConfig, EntropyConfig
 from ..iframe import ImageConfig
 from ..layers.transform import TransformConfig
-from .presets import LEVELS
+from .presets import LEVELS, SPAN, STEP
 from .registry import register_model
 
 
@@ -57,19 +57,25 @@ def samic() -> ImageConfig:
 
 
 def _small(kind: str, entropy: str = "channelwise") -> ImageConfig:
+    """The same frame, narrow, beside a DCT of 16x16 and its inverse; with an adaptive coder."""
     transform = TransformConfig(
-        kind=kind, widths=(48, 96, 128, 192), strides=(4, 2, 2, 1), kernels=(3, 1, 1, 1), depths=(1, 2, 2),
-        sampling="shuffle", shortcut=True, d_state=1, expand=1.0, mlp_ratio=2.0, clusters=8,
+        kind=kind, widths=(48, 96, 128, 480), strides=(4, 2, 2, 1), kernels=(3, 1, 1, 1), depths=(1, 2, 2),
+        sampling="shuffle", shortcut=True, fixed_shortcut=True, d_state=1, expand=1.0, mlp_ratio=2.0, clusters=8,
     )  # fmt: skip
+    plain = kind if kind != "semantic" else "vss"  # no blocks that need routing
     hyper = TransformConfig(
-        kind="conv", activation="relu", widths=(64, 48), strides=(2, 2), kernels=(3, 3), depths=(1,),
-        sampling="shuffle",
+        kind=plain, activation="relu", widths=(64, 64), strides=(2, 2), kernels=(1, 1), depths=(1,),
+        sampling="shuffle", d_state=1, expand=1.0, window=4, mlp_ratio=2.0,
     )  # fmt: skip
     context = ContextConfig(
-        slices=4, widths=(64,), attention=32, kind=kind if kind != "semantic" else "vss", depth=1, d_state=1,
+        slices=5, widths=(96, 64), kernel=1, attention=32, kind=plain, depth=1, block_width=96, d_state=1,
         expand=1.0, mlp_ratio=2.0,
     )  # fmt: skip
-    return ImageConfig(transform, EntropyConfig(model=entropy, hyper=hyper, context=context), levels=LEVELS)
+    entropy_config = EntropyConfig(
+        model=entropy, hyper=hyper, distribution="laplace", adaptive=True, step=STEP, span=SPAN, fixed_steps=True,
+        least_scale=0.25, dc_prediction=True, context=context,
+    )  # fmt: skip
+    return ImageConfig(transform, entropy_config, levels=LEVELS)
 
 
 @register_model("mambavc-small")

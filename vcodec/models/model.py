@@ -84,6 +84,7 @@ class ImageModel(nn.Module):
         super().__init__()
         self.config = config
         self.iframe = ImageCodec(config)
+        self.experience = Experience(self._adaptive_streams()) if config.experience else None
 
     def code_iframe(
         self, coder: EntropyCoder, x: Tensor | None, shape: tuple[int, int, int], quality: Tensor
@@ -150,7 +151,17 @@ class ImageModel(nn.Module):
 
     def starting_statistics(self) -> Statistics:
         """What adaptive coding of a group of pictures starts with: a copy."""
-        return Statistics()
+        return Statistics() if self.experience is None else self.experience.statistics()
+
+    def _adaptive_streams(self) -> dict[str, int]:
+        """How many kinds of decisions each takes."""
+        streams = {}
+        for module in self.modules():
+            if isinstance(module, EntropyModel) and module.stream:
+                streams[f"{module.stream}/z"] = context_mixing.KINDS_WITHOUT_DC
+                dc = module.config.dc_prediction
+                streams[f"{module.stream}/y"] = context_mixing.KINDS if dc else context_mixing.KINDS_WITHOUT_DC
+        return streams
 
     def make_exact(self) -> None:
         """Turns everything on the way to the scales to float64: the last step before coding."""
@@ -185,18 +196,8 @@ class VideoModel(ImageModel):
         self.residual = ResidualCodec(config.residual, config.flow.transform.latents, config.levels)
         self.experience = Experience(self._adaptive_streams()) if config.experience else None
 
-    def starting_statistics(self) -> Statistics:
-        """What adaptive coding of a group of pictures starts with: a copy."""
-        return Statistics() if self.experience is None else self.experience.statistics()
-
     def _adaptive_streams(self) -> dict[str, int]:
-        """How many kinds of decisions each takes."""
-        streams = {}
-        for module in self.modules():
-            if isinstance(module, EntropyModel) and module.stream:
-                streams[f"{module.stream}/z"] = context_mixing.KINDS_WITHOUT_DC
-                dc = module.config.dc_prediction
-                streams[f"{module.stream}/y"] = context_mixing.KINDS if dc else context_mixing.KINDS_WITHOUT_DC
+        streams = super()._adaptive_streams()
         return {**streams, FIELD: block_vectors.KINDS} if self.config.flow.blocks else streams
 
     def code_pframe(self, coder: EntropyCoder, x: Tensor | None, reference: Reference, quality: Tensor,

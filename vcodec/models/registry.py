@@ -2,13 +2,13 @@
 
 import dataclasses
 import fnmatch
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ..errors import VcodecError
 from ..iframe import ImageConfig
-from .config import VideoConfig
+from .config import VideoConfig, config_from_dict, config_to_dict
 from .model import ImageModel, VideoModel
 
 DEFAULT_MODEL = "mambavc-ssf-small"
@@ -58,7 +58,8 @@ def registered_model(name: str) -> RegisteredModel:
 def model_config(name: str, **overrides: Any) -> ImageConfig | VideoConfig:
     """The configuration of a registered model.
 
-    overrides: fields of the configuration; for a video model `iframe` may be the name of an image codec.
+    overrides: fields of the configuration, those further inside by their path ("entropy.context.spatial"); for a video
+    model `iframe` may be the name of an image codec. Raises VcodecError for unknown names and wrong values.
     """
     config = registered_model(name).make()
     if isinstance(overrides.get("iframe"), str):
@@ -68,11 +69,30 @@ def model_config(name: str, **overrides: Any) -> ImageConfig | VideoConfig:
                 f"'{overrides['iframe']}' is no image codec; choose one of {', '.join(list_models(kind='image'))}"
             )
         overrides["iframe"] = iframe
+    inner = {path: overrides.pop(path) for path in list(overrides) if "." in path}
     try:
-        return dataclasses.replace(config, **overrides)
+        return _with_inner(dataclasses.replace(config, **overrides), inner)
+    except ValueError as error:
+        raise VcodecError(f"model '{name}' can't be built so: {error}") from error
     except TypeError as error:
         fields = ", ".join(f.name for f in dataclasses.fields(config))
         raise VcodecError(f"model '{name}' has no option of that name; its options are {fields}") from error
+
+
+def _with_inner(config: Any, values: Mapping[str, Any]) -> Any:
+    """The configuration with these values at their paths. Raises ValueError."""
+    if not values:
+        return config
+    data = config_to_dict(config)
+    for path, value in values.items():
+        *outer, last = path.split(".")
+        table: Any = data
+        for part in outer:
+            table = table.get(part) if isinstance(table, dict) else None
+        if not isinstance(table, dict):
+            raise ValueError(f"it has no '{path}'")
+        table[last] = value
+    return config_from_dict(type(config), data)
 
 
 def build_model(config: ImageConfig | VideoConfig) -> ImageModel:

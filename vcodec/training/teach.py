@@ -1,7 +1,10 @@
 """Teaching a trained model's adaptive coder: python -m vcodec.training.teach MODEL --videos FOLDER --output FILE
 
+For an image codec --images FOLDER.
+
 Adaptive coding begins each group of pictures with nothing learnt, unless the weights hold statistics to start with.
-They are taught by coding: clips in turn, at qualities all over the scale, each going on with what those before taught.
+They are taught by coding: clips or pictures in turn, at qualities all over the scale, each going on with what those
+before taught.
 """
 
 import argparse
@@ -22,22 +25,26 @@ from ..errors import VcodecError
 from ..files import find_model
 from ..layers.rate import QUALITY_MAX
 from ..models import ImageModel, VideoModel, save_model
+from ..models.registry import build_model
 from ..video import Frame, open_video
-from .sources import find_clips, split_by_source
+from .sources import find_clips, find_images, split_by_source
 
 GOLDEN = 0.618034  # steps of this share of the scale visit all qualities evenly
 
 
-def teach(model: VideoModel, clips: Sequence[Path], *, frames: int = 12, size: tuple[int, int] = (416, 240),
+def teach(model: ImageModel, clips: Sequence[Path], *, frames: int = 12, size: tuple[int, int] = (416, 240),
           progress: bool = False) -> None:  # fmt: skip
     """Fills the model's experience by coding the first frames of clips, cut to a size (width, height) at most.
+
+    Pictures are clips of one frame, and all that an image codec is shown of a clip.
 
     Raises VcodecError for a model that was built without experience or is not trained.
     """
     if model.experience is None:
         raise VcodecError(f"model '{model.name}' has no room for experience: its configuration says so")
+    frames = frames if isinstance(model, VideoModel) else 1
     statistics = Statistics()
-    for number, path in enumerate(tqdm(clips, unit="clip", file=sys.stderr, disable=not progress)):
+    for number, path in enumerate(tqdm(clips, unit="file", file=sys.stderr, disable=not progress)):
         quality = round(number * GOLDEN % 1 * QUALITY_MAX) if model.variable_rate else model.config.fixed_quality
         encoder = None
         for frame in islice(_windows(path, size), frames):
@@ -54,19 +61,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command. Exit code 1 for bad input."""
     parser = argparse.ArgumentParser(description="Teach a trained model's adaptive coder by coding clips.")
     parser.add_argument("model", help="name or file of a trained model")
-    parser.add_argument("--videos", type=Path, required=True, help="folder of clips, as for training")
+    parser.add_argument("--videos", type=Path, help="folder of clips, as for training")
+    parser.add_argument("--images", type=Path, help="folder of pictures, as for training")
     parser.add_argument("--output", type=Path, required=True, help="model file to write")
     parser.add_argument("--validation-fraction", type=float, default=0.1, help="of sources left out (default 0.1)")
-    parser.add_argument("--clips", type=int, default=120, help="how many clips at most (default 120)")
+    parser.add_argument("--clips", type=int, default=120, help="how many clips or pictures at most (default 120)")
     parser.add_argument("--threads", type=int, help="of the CPU (default: as many as PyTorch takes)")
     parser.add_argument("--half", action="store_true", help="write float16, as weights ship")
     options = parser.parse_args(arguments)
     if options.threads:
         torch.set_num_threads(options.threads)
     try:
-        clips, _ = split_by_source(find_clips(options.videos), options.validation_fraction)
-        paths = [clip.files[0] if len(clip.files) == 1 else clip.files[0].parent for clip in clips]
-        random.Random(0).shuffle(paths)
+        paths = training_files(options.videos, options.images, options.validation_fraction)
         model = with_experience(find_model(options.model))
         teach(model, paths[: options.clips], progress=True)
         save_model(model, options.output, half=options.half)
@@ -76,13 +82,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def with_experience(model: ImageModel) -> VideoModel:
+def training_files(videos: Path | None, images: Path | None, validation_fraction: float) -> list[Path]:
+    """The clips and pictures in these folders that training is shown, in a random order that is always the same."""
+    if videos is None and images is None:
+        raise VcodecError("there is nothing to teach with: name a folder by --videos or --images")
+    paths = []
+    for find, folder in ((find_clips, videos), (find_images, images)):
+        if folder is not None:
+            shown, _ = split_by_source(find(folder), validation_fraction)
+            paths += [clip.files[0] if len(clip.files) == 1 else clip.files[0].parent for clip in shown]
+    random.Random(0).shuffle(paths)
+    return paths
+
+
+def with_experience(model: ImageModel) -> ImageModel:
     """The model itself if it has room for experience, else one like it that has."""
-    if not isinstance(model, VideoModel):
-        raise VcodecError("only video models are taught: an image codec starts anew with each picture")
     if model.experience is not None:
         return model
-    other = VideoModel(dataclasses.replace(model.config, experience=True))
+    other = build_model(dataclasses.replace(model.config, experience=True))
     other.load_state_dict({**other.state_dict(), **model.state_dict()})
     other.name = model.name
     return other.eval()

@@ -1,0 +1,89 @@
+"""The channel-wise models: what was written is read, adaptively or not, and slices share one map of contexts."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from vcodec.entropy.channelwise import ChannelwiseHyperprior
+from vcodec.entropy.coders import ChannelRange, RateEstimator, SymbolDecoder, SymbolEncoder
+from vcodec.entropy.config import ContextConfig, EntropyConfig
+from vcodec.entropy.distributions import LAPLACE
+from vcodec.entropy.latent_codec import ENTROPY_MODELS
+from vcodec.layers.transform import TransformConfig
+
+CONFIG = EntropyConfig(
+    hyper=TransformConfig(kind="conv", widths=(8, 8), strides=(2, 2), kernels=(3, 3), depths=(1,)),
+    adaptive=True,
+    dc_prediction=True,
+    least_scale=0.25,
+    context=ContextConfig(slices=3, widths=(8,), attention=0, kind="conv", depth=1),
+)
+
+
+def model_of(config: EntropyConfig) -> ChannelwiseHyperprior:
+    torch.manual_seed(0)
+    model = ENTROPY_MODELS[config.model](6, config, log_scale_start=torch.zeros(1, 6))
+    assert isinstance(model, ChannelwiseHyperprior)
+    for parameter in model.parameters():
+        parameter.data += 0.05 * torch.randn_like(parameter)
+    model.stream = "here" if config.adaptive else None
+    model.prior.update()
+    return model.eval()
+
+
+@pytest.mark.parametrize("name", ["channelwise", "context"])
+@pytest.mark.parametrize("adaptive", [False, True])
+@pytest.mark.parametrize("spatial", [False, True])
+@pytest.mark.parametrize("size", [(1, 1), (5, 7)])
+def test_what_was_written_is_read_and_is_what_was_estimated(name, adaptive, spatial, size):
+    context = replace(CONFIG.context, spatial=spatial)
+    model = model_of(replace(CONFIG, model=name, adaptive=adaptive, dc_prediction=adaptive, context=context))
+    shape, quality = (1, 6, *size), torch.tensor([32.0])
+    y = 3 * torch.randn(shape)
+    estimator = RateEstimator(1, training=False, rdoq=0)
+    with torch.inference_mode():
+        estimated = model.code(estimator, y, shape, quality)
+        model.make_exact()
+        encoder = SymbolEncoder(rdoq=0)
+        coded = model.code(encoder, y, shape, quality)
+        payload = encoder.finish()
+        decoder = SymbolDecoder(payload)
+        read = model.code(decoder, None, shape, quality)
+    decoder.finish()
+    assert torch.equal(coded.y_hat, read.y_hat)
+    assert torch.allclose(estimated.y_hat, coded.y_hat.float(), atol=1e-4)
+    assert 8 * len(payload) < float(estimator.bits) + 40
+
+
+def test_slices_know_the_symbols_of_those_before():
+    """The second of two equal slices costs less as a part of one map than as a map of its own."""
+    torch.manual_seed(1)
+    busy = (torch.rand(1, 1, 12, 12) < 0.1).expand(1, 8, 12, 12)
+    y = torch.where(busy, 2.0, 0.0).double()
+    means, log_scales = torch.zeros_like(y), torch.full_like(y, -1.0)
+
+    def size(channels: list[ChannelRange | None]) -> int:
+        encoder = SymbolEncoder(rdoq=0)
+        for number, within in enumerate(channels):
+            encoder.begin("one" if within else str(number))
+            encoder.code_latents(y, means, log_scales, distribution=LAPLACE, channels=within)
+        return len(encoder.finish())
+
+    assert size([ChannelRange(0, 16), ChannelRange(8, 16)]) < 0.8 * size([None, None])
+
+
+def test_no_scale_goes_below_the_least():
+    seen = []
+
+    class Watching(RateEstimator):
+        def code_latents(self, y, means, log_scales, *arguments, **options):
+            seen.append(log_scales.min())
+            return super().code_latents(y, means, log_scales, *arguments, **options)
+
+    model = model_of(replace(CONFIG, model="channelwise"))
+    model.log_scale_table.data.fill_(-9.0)
+    with torch.inference_mode():
+        model.code(Watching(1, training=False), torch.zeros(1, 6, 4, 4), (1, 6, 4, 4), torch.tensor([32.0]))
+    assert len(seen) == 3
+    assert min(seen) == pytest.approx(-1.3863, abs=1e-3)
