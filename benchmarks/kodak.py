@@ -58,7 +58,7 @@ def main() -> None:
             if options.output:
                 save(options.output, curves)
     means = {codec: mean_curve(curves[codec]) for codec in wanted}
-    print("\n".join(lines(means, [*ANCHORS, *options.model[:1]])))
+    print("\n".join(lines(means, curves, [*ANCHORS, *options.model[:1]])))
     if options.plot:
         figure(means, len(pictures)).savefig(options.plot, dpi=100)
 
@@ -179,17 +179,27 @@ def save(path: Path, curves: Curves) -> None:
     part.replace(path)
 
 
-def lines(curves: dict[str, list[RatePoint]], anchors: list[str]) -> Iterator[str]:
-    for codec, curve in curves.items():
+def lines(means: dict[str, list[RatePoint]], curves: Curves, anchors: list[str]) -> Iterator[str]:
+    for codec, curve in means.items():
         yield f"{codec}: " + ", ".join(f"{p.bpp:.3f} bpp {p.quality:.2f} dB" for p in curve)
     for anchor in anchors:
-        for codec, curve in curves.items():
+        for codec, curve in means.items():
             if codec != anchor:
-                delta = bjontegaard_delta(curves[anchor], curve)
+                delta = bjontegaard_delta(means[anchor], curve)
                 stated = (
                     delta.reason if delta.bd_rate is None else f"{delta.bd_rate:+.1f} % ({delta.overlap:.0%} overlap)"
                 )
-                yield f"BD-rate of {codec} against {anchor}: {stated}"
+                yield f"BD-rate of {codec} against {anchor}: {stated}{by_picture(curves[anchor], curves[codec])}"
+
+
+def by_picture(anchor: dict[str, list[RatePoint]], codec: dict[str, list[RatePoint]]) -> str:
+    """How the BD-rate varies from picture to picture."""
+    deltas = [bjontegaard_delta(anchor[picture], codec[picture]).bd_rate for picture in anchor.keys() & codec.keys()]
+    known = [delta for delta in deltas if delta is not None]
+    if not known:
+        return ""
+    under = sum(delta < 0 for delta in known)
+    return f"; pictures {min(known):+.1f} to {max(known):+.1f} %, {under} of {len(known)} with less rate"
 
 
 def figure(curves: dict[str, list[RatePoint]], pictures: int) -> Figure:

@@ -116,6 +116,6 @@ def convolutions(channels: int, widths: tuple[int, ...], out: int, first_kernel:
     for width in widths:
         layers += [nn.Conv2d(channels, width, kernel, padding=kernel // 2), nn.GELU()]
         channels, kernel = width, 3
-    last = nn.Conv2d(channels, out, 3, padding=1)
+    last = nn.Conv2d(channels, out, kernel, padding=kernel // 2)
     start_at_zero(last)
     return nn.Sequential(*layers, last)

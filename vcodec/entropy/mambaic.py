@@ -37,12 +37,15 @@ class ContextSlice(ChannelSlice):
         super().__init__(latents, index, config)
         context = config.context
         width = latents // context.slices
-        self.neighbours = nn.Conv2d(width, 2 * width, 5, padding=2) if context.spatial else None
+        reach = context.spatial_kernel // 2
+        self.neighbours = (
+            nn.Conv2d(width, 2 * width, context.spatial_kernel, padding=reach) if context.spatial else None
+        )
         joined = 2 * latents + 2 * width + (2 * width if context.spatial else 0)
         inner = context.block_width or joined
         self.narrow = nn.Conv2d(joined, inner, 1) if context.block_width else nn.Identity()
         self.blocks = nn.Sequential(*context_blocks(inner, context))
-        self.refine = convolutions(inner, (), 2 * width)
+        self.refine = convolutions(inner, (), 2 * width, context.kernel)
         self.refined_mean_attention = attention_gate(width, context)
         self.refined_scale_attention = attention_gate(width, context)
 
