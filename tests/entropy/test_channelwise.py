@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -71,6 +72,18 @@ def test_slices_know_the_symbols_of_those_before():
         return len(encoder.finish())
 
     assert size([ChannelRange(0, 16), ChannelRange(8, 16)]) < 0.8 * size([None, None])
+
+
+def test_the_bytes_of_slices_never_change():
+    encoder, random = SymbolEncoder(rdoq=0), np.random.default_rng(5)
+    encoder.begin("here", "rows")
+    for first in (0, 3, 6):
+        y = torch.from_numpy(random.integers(-3, 4, (1, 3, 3, 4))).double()
+        scales = torch.full_like(y, 0.5)
+        encoder.code_latents(y, torch.zeros_like(y), scales, distribution=LAPLACE, channels=ChannelRange(first, 9))
+    assert encoder.finish().hex() == (
+        "0005c28e2d0af153e287009df40cb81b57e9bbde6e8f6d04fc07304faf70ff782d45f36e71ac06545f61fb7feca97cd91889"
+    )
 
 
 def test_no_scale_goes_below_the_least():

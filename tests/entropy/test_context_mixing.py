@@ -77,6 +77,16 @@ def test_the_bytes_with_dc_prediction_never_change(use_c):
     ]
 
 
+@pytest.mark.parametrize("use_c", [True, False])
+def test_the_bytes_with_dc_prediction_in_rows_never_change(use_c):
+    mixer = ContextMixer(use_c=use_c)
+    maps = [symbol_map(seed, (4, 5, 3), wild=0.05, spacing=seed) for seed in (1, 2)]
+    assert [encode(mixer, whole, use_c, dc="rows").hex() for whole in maps] == [
+        "04cf5723aa290580b3266fe061cf06af4fd4cc976c8161c027b28409b6b9ec6194b09b6d2058885ae17b",
+        "099d4667087eb8b66b2a4ec7741decf9510ecdebc8b40dcc5581dd6bf116bdb5f7efe2251100dd2bd010885ec94b23f6e9e551708e75fa3e",
+    ]
+
+
 @settings(max_examples=25, deadline=None)
 @given(
     st.lists(st.integers(0, 1000), min_size=1, max_size=3),
