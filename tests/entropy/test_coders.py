@@ -112,14 +112,31 @@ def test_training_rounds_straight_through_and_the_noise_belongs_to_the_sample():
         generators = [torch.Generator().manual_seed(seed) for seed in (7, 8)][samples]
         coder = RateEstimator(len(generators), training=True, generators=generators, rdoq=0)
         y_hat, _ = coder.code_latents(y[samples], means[samples], log_scales[samples])
-        return y_hat, coder.bits
+        (by_noise,) = torch.autograd.grad(coder.bits.sum(), y, retain_graph=True)
+        return y_hat, by_noise[samples]
 
-    y_hat, bits = estimate(slice(0, 2))
+    y_hat, by_noise = estimate(slice(0, 2))
     assert torch.allclose(y_hat, torch.round(y - means) + means, atol=1e-5)
     (gradient,) = torch.autograd.grad(y_hat.sum(), y)
     assert torch.equal(gradient, torch.ones_like(y))
-    alone = torch.cat([estimate(slice(0, 1))[1], estimate(slice(1, 2))[1]])
-    assert torch.allclose(bits, alone)
+    assert by_noise.any()
+    assert torch.allclose(by_noise, torch.cat([estimate(slice(0, 1))[1], estimate(slice(1, 2))[1]]))
+
+
+def test_noise_pulls_a_learned_analysis_but_neither_means_nor_scales():
+    y, means, log_scales = (x.float().requires_grad_() for x in latents(1))
+    fixed, learned = (RateEstimator(1, training=True) for _ in range(2))
+    expected, _ = fixed.code_latents(y.detach(), means, log_scales)
+    y_hat, _ = learned.code_latents(y, means, log_scales)
+    assert torch.equal(y_hat, expected)
+    assert learned.bits.item() == pytest.approx(fixed.bits.item(), rel=1e-6)
+    ours = torch.autograd.grad(learned.bits.sum(), [means, log_scales], retain_graph=True)
+    for gradient, same in zip(ours, torch.autograd.grad(fixed.bits.sum(), [means, log_scales]), strict=True):
+        assert torch.allclose(gradient, same)
+    by_y, by_means = torch.autograd.grad(y_hat.sum(), [y, means], retain_graph=True)
+    assert torch.equal(by_y, torch.ones_like(y))
+    assert torch.equal(by_means, torch.ones_like(means))
+    assert torch.autograd.grad(learned.bits.sum(), y)[0].any()
 
 
 def test_training_sees_the_rate_of_what_is_sent_where_the_analysis_is_fixed():

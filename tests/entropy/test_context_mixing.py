@@ -18,7 +18,7 @@ from vcodec.entropy.rans import RansDecoder, RansEncoder
 from vcodec.errors import VcodecError
 
 INT32 = np.iinfo(np.int32)
-DC_PREDICTIONS: tuple[DCPrediction, ...] = (None, "board", "rows")
+DC_PREDICTIONS: tuple[DCPrediction, ...] = (None, "checkerboard", "raster")
 
 
 def symbol_map(seed: int, shape: tuple[int, int, int], wild: float = 0.02, spacing: int = 1) -> SymbolMap:
@@ -71,7 +71,7 @@ def test_the_bytes_never_change(use_c):
 def test_the_bytes_with_dc_prediction_never_change(use_c):
     mixer = ContextMixer(use_c=use_c)
     maps = [symbol_map(seed, (4, 5, 3), wild=0.05, spacing=seed) for seed in (1, 2)]
-    assert [encode(mixer, whole, use_c, dc="board").hex() for whole in maps] == [
+    assert [encode(mixer, whole, use_c, dc="checkerboard").hex() for whole in maps] == [
         "3a4f8b941f8d8bf4832462d092ea89b370dda9589c48b33458a1248f16dd9c6ef685c0d31d89ecfb7069a107724fffc4862324b8398f58ef6b73aeef78",
         "c761910e791a6dca37315a5c35e5bdc0d426033d58d545469ccd06b7fb30362d723b5656ae602d14c5f768559aed44967fcf01c5b2bfc40d593e886e",
     ]
@@ -81,7 +81,7 @@ def test_the_bytes_with_dc_prediction_never_change(use_c):
 def test_the_bytes_with_dc_prediction_in_rows_never_change(use_c):
     mixer = ContextMixer(use_c=use_c)
     maps = [symbol_map(seed, (4, 5, 3), wild=0.05, spacing=seed) for seed in (1, 2)]
-    assert [encode(mixer, whole, use_c, dc="rows").hex() for whole in maps] == [
+    assert [encode(mixer, whole, use_c, dc="raster").hex() for whole in maps] == [
         "04cf5723aa290580b3266fe061cf06af4fd4cc976c8161c027b28409b6b9ec6194b09b6d2058885ae17b",
         "099d4667087eb8b66b2a4ec7741decf9510ecdebc8b40dcc5581dd6bf116bdb5f7efe2251100dd2bd010885ec94b23f6e9e551708e75fa3e",
     ]
@@ -137,7 +137,7 @@ def test_a_smooth_first_channel_takes_fewer_bytes_with_dc_prediction(spacing):
     levels = np.full(symbols.shape, 40, np.int32)
     whole = SymbolMap(first[..., None].astype(np.uint8), levels, levels.astype(np.uint8), symbols, spacing)
     sizes = []
-    for dc in (None, "board"):
+    for dc in (None, "checkerboard"):
         rans, mixer = RansEncoder(), ContextMixer()
         mixer.begin(symbols.shape, dc)
         mixer.encode(whole, rans, laplace_tables())
@@ -151,7 +151,7 @@ def test_a_smooth_first_channel_coded_in_rows_takes_fewer_bytes_with_dc_predicti
     levels = np.full(symbols.shape, 40, np.int32)
     whole = SymbolMap(np.ones(symbols.shape, np.uint8), levels, levels.astype(np.uint8), symbols)
     sizes = []
-    for dc in (None, "rows"):
+    for dc in (None, "raster"):
         rans, mixer = RansEncoder(), ContextMixer()
         mixer.begin(symbols.shape, dc)
         mixer.encode(whole, rans, laplace_tables())

@@ -25,10 +25,10 @@ EACH = [*SMALL, *(pytest.param(name, marks=pytest.mark.slow) for name in FULL)]
 RGB = VideoFormat(width=53, height=37, chroma="rgb", bit_depth=8, matrix="bt601", full_range=True)
 
 
-def fresh(name: str) -> ImageModel:
+def fresh(name: str, **options: object) -> ImageModel:
     """A model with its own random weights, none of them zero, that is ready to code."""
     torch.manual_seed(0)
-    model = create_model(name, pretrained=False)
+    model = create_model(name, pretrained=False, **options)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.003 * torch.randn_like(parameter))
@@ -160,11 +160,9 @@ def test_a_pictures_rounding_does_not_move_the_scales(name: str) -> None:
 def test_mambaic_without_a_part_of_its_context_decodes_what_it_coded(ablation: dict[str, object]) -> None:
     whole = create_model("mambaic-small", pretrained=False)
     options = {f"entropy.context.{name}": value for name, value in ablation.items()}
-    torch.manual_seed(0)
-    model = create_model("mambaic-small", **options)
+    model = fresh("mambaic-small", **options)
     if ablation != {"kind": "vss"}:
         assert parameters_of(model) != parameters_of(whole)
-    model.update()
     frame = Frame(tuple((ramp(37, 53) * 255).round().to(torch.uint8).numpy()), 0, RGB)
     encoder = Encoder(model, RGB, quality=30)
     decoded = Decoder(model, RGB).decode(encoder.encode(frame))
@@ -179,6 +177,10 @@ def test_mambaic_without_a_part_of_its_context_decodes_what_it_coded(ablation: d
         ({"entropy.nonesuch.spatial": False}, "no 'entropy.nonesuch.spatial'"),
         ({"entropy.context.spatial": "no"}, "not of type bool"),
         ({"nonesuch": 1}, "no option of that name"),
+        ({"levels": "many"}, "not of type int"),
+        ({"entropy.context.slices": 7}, "can't be divided into 7 slices"),
+        ({"entropy.context.kernel": 2}, "odd sizes"),
+        ({"entropy.model": "nonesuch"}, "unknown entropy model"),
     ],
 )
 def test_wrong_options_of_a_model_are_refused_in_a_sentence(options: dict[str, object], complaint: str) -> None:

@@ -9,7 +9,9 @@ from ..layers.attention import WindowAttentionGate, start_at_zero
 from ..layers.transform import Synthesis
 from .coders import ChannelRange, EntropyCoder
 from .config import ContextConfig, EntropyConfig
+from .context_mixing import DCPrediction
 from .distributions import DISTRIBUTIONS
+from .gaussian import lower_bound
 from .hyperprior import CodedLatents, EntropyModel, run
 
 
@@ -28,6 +30,7 @@ class ChannelwiseHyperprior(EntropyModel):
     """
 
     exact_latents = True
+    first_pass: DCPrediction = "raster"
 
     def __init__(self, latents: int, config: EntropyConfig, levels: int = 0, condition_channels: int = 0,
                  log_scale_start: Tensor | None = None):  # fmt: skip
@@ -71,7 +74,7 @@ class ChannelSlice(nn.Module):
         self.distribution = DISTRIBUTIONS[config.distribution]
         width = latents // context.slices
         self.channels = ChannelRange(index * width, latents)
-        self.least = math.log(config.least_scale) if config.least_scale else None
+        self.least_log_scale = math.log(config.least_scale) if config.least_scale else None
         support = latents + (width * index if context.channel else 0)
         self.mean_attention = attention_gate(support, context)
         self.scale_attention = attention_gate(support, context)
@@ -97,8 +100,9 @@ class ChannelSlice(nn.Module):
 
     def _code(self, coder: EntropyCoder, y: Tensor | None, means: Tensor, log_scales: Tensor,
               mask: Tensor | None = None) -> Tensor:  # fmt: skip
-        if self.least is not None:
-            log_scales = log_scales.clamp_min(self.least)
+        """y_hat of this slice at the places of the mask (None: all), zero elsewhere."""
+        if self.least_log_scale is not None:
+            log_scales = lower_bound(log_scales, self.least_log_scale)
         return coder.code_latents(y, means, log_scales, mask, self.distribution, channels=self.channels)[0]
 
 

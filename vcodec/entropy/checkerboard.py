@@ -1,7 +1,5 @@
 """A hyperprior with passes over the latents, each reading those before: spatial and channel context."""
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -31,8 +29,6 @@ class CheckerboardHyperprior(EntropyModel):
     temporal too to the means 1 a map of the y_hat before: networks alone don't hold a displacement of 100 steps to the
     nearest one.
     """
-
-    first_pass = "board"
 
     def __init__(self, latents: int, config: EntropyConfig, levels: int = 0, condition_channels: int = 0,
                  log_scale_start: Tensor | None = None):  # fmt: skip
@@ -91,10 +87,6 @@ class CheckerboardHyperprior(EntropyModel):
         if not self.config.side:
             return None
         return like.new_zeros(len(like), self.config.side, *like.shape[2:]) if side is None else side.to(like.dtype)
-
-    def _bounded(self, log_scales: Tensor) -> Tensor:
-        least = self.config.least_scale
-        return log_scales.clamp_min(math.log(least)) if least else log_scales
 
     def _history(self, previous: CodedLatents | None, mean_features: Tensor,
                  scale_features: Tensor) -> tuple[Tensor | None, Tensor | None]:  # fmt: skip

@@ -113,19 +113,17 @@ class RateEstimator:
         y, means, log_scales = y.float(), means.float(), log_scales.float()
         residuals = y - means
         chosen = rdo_quantize(residuals, log_scales, self._rdoq, distribution)
-        symbols = _straight_through(residuals, chosen)
         if not self._training:
             coded = level_position(log_scales) >= FIRST_CODED_LEVEL
-            symbols = symbols * coded
+            symbols = chosen * coded
             bits = distribution.bits(symbols, log_scales) * coded
         else:
-            given = _straight_through(y.detach() - means, chosen)
-            bits = distribution.bits(given, log_scales)
+            bits, symbols = distribution.bits(_straight_through(y.detach() - means, chosen), log_scales), chosen
             if y.requires_grad:
-                noisy = self._noisy_bits(y - means.detach(), chosen, log_scales.detach(), distribution)
+                residuals = y - means.detach()
+                symbols = _straight_through(residuals, chosen)
+                noisy = self._noisy_bits(residuals, chosen, log_scales.detach(), distribution)
                 bits = bits + (noisy - noisy.detach())
-            else:
-                symbols = chosen
         y_hat = symbols + means
         if mask is not None:
             bits, symbols, y_hat = bits * mask, symbols * mask, y_hat * mask
@@ -141,7 +139,10 @@ class RateEstimator:
         return fields
 
     def _noisy_bits(self, residuals: Tensor, chosen: Tensor, log_scales: Tensor, distribution: Distribution) -> Tensor:
-        """Where the symbol was lowered, the rate is that of what is sent, and pulls no longer where it is zero."""
+        """The bits that residuals would take with noise in place of the rounding.
+
+        Where the symbol was lowered they are those of what is sent, and pull no longer where that is zero.
+        """
         lowered = chosen.abs() < residuals.detach().round().abs()
         sent = torch.where(lowered, _straight_through(residuals, chosen), residuals)
         return distribution.bits(sent + self._noise(residuals), log_scales)
@@ -209,7 +210,7 @@ class SymbolEncoder(_SymbolCoder):
                      distribution: Distribution = GAUSSIAN, spacing: int = 1,
                      channels: ChannelRange | None = None) -> tuple[Tensor, Tensor]:  # fmt: skip
         assert y is not None, "an encoder is given the latents"
-        where, within = _selected(mask, log_scales), _Place.of(means.shape, channels)
+        where, within = _selected(mask, log_scales), _LatentSlice.of(means.shape, channels)
         position = level_position(_take(log_scales, where))
         nearest = position.round()
         close = ((position - nearest).abs() < GUARD) & (nearest > 0)
@@ -286,7 +287,7 @@ class SymbolDecoder(_SymbolCoder):
     def code_latents(self, y: Tensor | None, means: Tensor, log_scales: Tensor, mask: Tensor | None = None,
                      distribution: Distribution = GAUSSIAN, spacing: int = 1,
                      channels: ChannelRange | None = None) -> tuple[Tensor, Tensor]:  # fmt: skip
-        where, within = _selected(mask, log_scales), _Place.of(means.shape, channels)
+        where, within = _selected(mask, log_scales), _LatentSlice.of(means.shape, channels)
         levels = _to_numpy(level_position(_take(log_scales, where)).floor())
         places, listed = self._close_calls
         here = slice(*np.searchsorted(places, [self._count, self._count + levels.size]))
@@ -358,7 +359,7 @@ def _hyper_map(rows: np.ndarray, shape: tuple[int, ...], symbols: np.ndarray | N
     )  # fmt: skip
 
 
-class _Place(NamedTuple):
+class _LatentSlice(NamedTuple):
     """Where latents (1, C, H, W) lie in the map of all channels that a mixer codes."""
 
     shape: tuple[int, int, int]  # of that map: channels, height, width
@@ -366,7 +367,7 @@ class _Place(NamedTuple):
     size: int  # how many values the latents have
 
     @classmethod
-    def of(cls, shape: tuple[int, ...], channels: ChannelRange | None) -> "_Place":
+    def of(cls, shape: tuple[int, ...], channels: ChannelRange | None) -> "_LatentSlice":
         _, count, height, width = shape
         first, total = channels or (0, count)
         return cls((total, height, width), first * height * width, count * height * width)

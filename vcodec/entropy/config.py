@@ -38,6 +38,10 @@ class ContextConfig:
     expand: float = 2.0
     mlp_ratio: float = 4.0
 
+    def __post_init__(self) -> None:
+        if not self.kernel % 2 or not self.spatial_kernel % 2:
+            raise ValueError("kernels of the context have odd sizes")
+
 
 @dataclass(frozen=True)
 class EntropyConfig:
@@ -52,7 +56,7 @@ class EntropyConfig:
     step, span: the quantisation step where quality is lowest, and how many times finer it starts at the highest
     (variable-rate models only); fixed_steps: whether they stay so.
     least_scale: below which no scale goes, so that networks are never too sure of a zero; an adaptive coder finds out
-    what it is sure of (all but "hyperprior").
+    what it is sure of.
     side: channels of exact side information, the same on every machine, that informs the scales: of the residual, what
     the block motion tells ("checkerboard").
     passes: in which latents are coded, from coarse to fine: 2, 4, 6 ... ("checkerboard").

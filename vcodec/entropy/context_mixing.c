@@ -18,9 +18,9 @@
 #include "mixing.h"
 
 enum { ZERO, SIGN, MORE, LENGTH, KINDS };
-/* of a map with DC prediction, or of one without; BOARD, ROWS: the first part, which codes the first channel on a
+/* of a map with DC prediction, or of one without; CHECKERBOARD, RASTER: the first part, which codes the first channel on a
  * checkerboard, or at every place */
-enum { NO_PREDICTION, LATER_PART, BOARD, ROWS };
+enum { NO_PREDICTION, LATER_PART, CHECKERBOARD, RASTER };
 #define LARGEST 15      /* of the magnitudes that are coded by decisions; beyond, an Elias gamma code */
 #define LONGEST 33      /* of the code's bits after the first */
 
@@ -245,9 +245,9 @@ static int64_t expected_dc(const map *m, int64_t y, int64_t x) {
     return sum >> 6;
 }
 
-/* The same where every place is coded: the left one or the one above, or by both and the one between them (the
- * predictor of LOCO-I). */
-static int64_t expected_in_rows(const map *m, int64_t y, int64_t x) {
+/* The same where every place is coded: the left one or the one above, or by both and the one above to the left (the
+ * median edge detector of LOCO-I). */
+static int64_t expected_in_raster(const map *m, int64_t y, int64_t x) {
     const int32_t *here = m->symbols + (y * m->width + x) * m->channels;
     const int64_t across = m->channels, down = m->width * m->channels;
     if (!y) return x ? here[-across] : 0;
@@ -260,7 +260,7 @@ static int64_t expected_in_rows(const map *m, int64_t y, int64_t x) {
 /* What is taken off a symbol before it is coded. */
 static int64_t expected(const map *m, int64_t y, int64_t x, int64_t c) {
     if (c) return 0;
-    return m->dc == BOARD ? expected_dc(m, y, x) : m->dc == ROWS ? expected_in_rows(m, y, x) : 0;
+    return m->dc == CHECKERBOARD ? expected_dc(m, y, x) : m->dc == RASTER ? expected_in_raster(m, y, x) : 0;
 }
 
 static int8_t kept_small(int32_t symbol) { return (int8_t)(symbol < -3 ? -3 : symbol > 3 ? 3 : symbol); }

@@ -20,15 +20,15 @@ from ..native import FLOAT, INT, INT64, POINTER, c_library
 from . import context_mixing_python, mixing_python
 from .adaptive_model import AdaptiveModel
 from .block_vectors import FieldMixer
-from .context_mixing_python import BOARD, LARGEST, LATER_PART, NO_PREDICTION, ROWS
+from .context_mixing_python import CHECKERBOARD, LARGEST, LATER_PART, NO_PREDICTION, RASTER
 from .rans import DAMAGED, FrequencyTables, RansDecoder, RansEncoder
 
 LEVELS = 64  # of what contexts know of a row
 LONGEST_ESCAPE = 80  # decisions
 KINDS = context_mixing_python.KINDS
 KINDS_WITHOUT_DC = KINDS - 1  # LENGTH is there for DC prediction alone
-DCPrediction = Literal["board", "rows"] | None
-_FIRST_PARTS: dict[DCPrediction, int] = {None: NO_PREDICTION, "board": BOARD, "rows": ROWS}
+DCPrediction = Literal["checkerboard", "raster"] | None
+_FIRST_PARTS: dict[DCPrediction, int] = {None: NO_PREDICTION, "checkerboard": CHECKERBOARD, "raster": RASTER}
 
 
 class Statistics:
@@ -122,9 +122,9 @@ class ContextMixer(AdaptiveModel):
     def begin(self, shape: tuple[int, ...], dc_prediction: DCPrediction = None) -> None:
         """A new frame, of a map (H, W, C): what was coded last becomes the frame before.
 
-        dc_prediction: None, or what the frame's first part has of the first channel: a checkerboard ("board") or all
-        ("rows"). There its symbols are coded as their distance from what their neighbours make likely, and large
-        numbers everywhere by learnt lengths.
+        dc_prediction: None, or which places the frame's first part has of the first channel: those of a "checkerboard",
+        or all ("raster"). There its symbols are coded as their distance from what their neighbours make likely, and
+        large numbers everywhere by learnt lengths.
         """
         self._previous = self._current if self._current.shape == shape else None
         self._current = np.zeros(shape, np.int32)
@@ -165,7 +165,7 @@ def most_decisions(part: SymbolMap, dc: int) -> int:
     """How many decisions an encoder can need for a part."""
     assert part.symbols is not None
     sizes = np.abs(part.symbols.astype(np.int64))
-    if dc >= BOARD:
+    if dc >= CHECKERBOARD:
         sizes[..., 0] = LARGEST  # distances may be larger than symbols
     sizes = sizes[part.coded.astype(bool)]
     return int(

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from .rans import FrequencyTables
 
 ZERO, SIGN, MORE, LENGTH, KINDS = range(5)
-# of a map with DC prediction, or of one without; BOARD, ROWS: the first part, on a checkerboard or at every place
-NO_PREDICTION, LATER_PART, BOARD, ROWS = range(4)
+# Of a map with DC prediction, or of one without; CHECKERBOARD, RASTER: the first part, with some places or all
+NO_PREDICTION, LATER_PART, CHECKERBOARD, RASTER = range(4)
 CONTEXTS, ENTRIES, LARGEST = 7, 4096, 15
 SHARES = 6, 23, 3, 32  # of an expected DC, in 64ths
 
@@ -34,8 +34,10 @@ def code_map(statistics: Statistics, channel: Channel, part: SymbolMap, current:
         around = _Surroundings(current, previous, counts, part.spacing, y, x, c)
         row = _Row(tables, int(part.rows[y, x, c]))
         expected = 0
-        if not c and dc >= BOARD:
-            expected = _expected_dc(current, part.spacing, y, x) if dc == BOARD else _expected_in_rows(current, y, x)
+        if not c and dc >= CHECKERBOARD:
+            expected = (
+                _expected_dc(current, part.spacing, y, x) if dc == CHECKERBOARD else _expected_in_raster(current, y, x)
+            )
         learnt = dc != NO_PREDICTION
         symbol -= expected
         symbol = _code_symbol(statistics, channel, around, row, c, int(part.levels[y, x, c]), symbol, learnt) + expected
@@ -162,8 +164,8 @@ def _expected_dc(current: np.ndarray, spacing: int, y: int, x: int) -> int:
     return sum(share * symbol for share, symbol in zip(SHARES, beside, strict=True)) + 32 >> 6
 
 
-def _expected_in_rows(current: np.ndarray, y: int, x: int) -> int:
-    """The same where every place is coded: by the left one, the one above and the one between (LOCO-I)."""
+def _expected_in_raster(current: np.ndarray, y: int, x: int) -> int:
+    """The same where every place is coded: by the left one, the one above and the one above to the left (LOCO-I)."""
     if not y or not x:
         return int(current[y, x - 1, 0] if x else current[y - 1, x, 0] if y else 0)
     left, above, corner = int(current[y, x - 1, 0]), int(current[y - 1, x, 0]), int(current[y - 1, x - 1, 0])

@@ -41,13 +41,17 @@ def gaussian_bits(residuals: Tensor, log_scales: Tensor) -> Tensor:
 
 def bounded_log_scales(log_scales: Tensor) -> Tensor:
     """Log-scales kept within the grid; those below it may still rise."""
-    bounded: Tensor = _LowerBound.apply(log_scales, LOG_SCALE_MIN)
+    bounded = lower_bound(log_scales, LOG_SCALE_MIN)
     return bounded.clamp_max(math.log(SCALE_MAX))
 
 
-class _LowerBound(torch.autograd.Function):
+def lower_bound(x: Tensor, bound: float) -> Tensor:
     """max(x, bound) whose gradient still lets a value under the bound rise."""
+    bounded: Tensor = _LowerBound.apply(x, bound)
+    return bounded
 
+
+class _LowerBound(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, bound: float) -> Tensor:
         ctx.save_for_backward(x)

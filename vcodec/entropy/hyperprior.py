@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -15,6 +16,7 @@ from .config import EntropyConfig
 from .context_mixing import DCPrediction
 from .distributions import DISTRIBUTIONS
 from .factorized import FactorizedPrior
+from .gaussian import lower_bound
 
 
 class CodedLatents(NamedTuple):
@@ -29,12 +31,12 @@ class EntropyModel(nn.Module):
 
     Args: latents, channels of y; config; levels, quality levels (0: one rate); condition_channels, of a map at the
     latents' resolution that may inform the means, never the scales; log_scale_start, (levels or 1, latents).
-    exact_latents: whether y_hat itself is exact, its means being computed in float64 too. first_pass: of the first
-    channel, whether it codes all places ("rows") or those of a checkerboard ("board").
+    exact_latents: whether y_hat itself is exact, its means being computed in float64 too. first_pass: what
+    of the first channel it codes, for its DC prediction: a checkerboard, or every place ("raster").
     """
 
     exact_latents = False
-    first_pass: DCPrediction = "rows"
+    first_pass: DCPrediction = "checkerboard"
     stream: str | None = None  # what coders call these latents where they are coded adaptively
 
     def __init__(self, latents: int, config: EntropyConfig, levels: int = 0, condition_channels: int = 0,
@@ -72,6 +74,10 @@ class EntropyModel(nn.Module):
     def exact_modules(self) -> list[nn.Module]:
         """The modules on the way to the scales: they run in float64 when coding."""
         raise NotImplementedError
+
+    def _bounded(self, log_scales: Tensor) -> Tensor:
+        least = self.config.least_scale
+        return lower_bound(log_scales, math.log(least)) if least else log_scales
 
     def make_exact(self) -> None:
         """Turns the way to the scales to float64, for coding."""
@@ -117,7 +123,7 @@ class MeanScaleHyperprior(EntropyModel):
         means = run(self.mean_synthesis, z_hat, shape)
         if self.condition_means is not None and condition is not None:
             means = means + self.condition_means(condition.float())
-        log_scales = self._base_log_scales(quality) + run(self.scale_synthesis, z_hat, shape)
+        log_scales = self._bounded(self._base_log_scales(quality) + run(self.scale_synthesis, z_hat, shape))
         return CodedLatents(*coder.code_latents(y, means, log_scales, distribution=self.distribution))
 
 

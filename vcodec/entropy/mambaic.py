@@ -8,7 +8,6 @@ from ..layers.transform import TransformConfig, make_blocks
 from .channelwise import ChannelSlice, ChannelwiseHyperprior, attention_gate, convolutions
 from .coders import EntropyCoder
 from .config import ContextConfig, EntropyConfig
-from .context_mixing import DCPrediction
 
 
 class ContextHyperprior(ChannelwiseHyperprior):
@@ -22,9 +21,10 @@ class ContextHyperprior(ChannelwiseHyperprior):
     attention=0 (no window attention), kind="conv" | "swin" | "vss" for the blocks.
     """
 
-    @property
-    def first_pass(self) -> DCPrediction:  # type: ignore[override]
-        return "board" if self.config.context.spatial else "rows"
+    def __init__(self, latents: int, config: EntropyConfig, levels: int = 0, condition_channels: int = 0,
+                 log_scale_start: Tensor | None = None):  # fmt: skip
+        super().__init__(latents, config, levels, condition_channels, log_scale_start)
+        self.first_pass = "checkerboard" if config.context.spatial else "raster"
 
     def _make_slice(self, latents: int, index: int, config: EntropyConfig) -> ChannelSlice:
         return ContextSlice(latents, index, config)

@@ -99,9 +99,9 @@ class ImageModel(nn.Module):
                 chroma: str = "444") -> ModelOutput:  # fmt: skip
         """Codes frames (batch, T, 3, H, W), each by itself, and estimates the bits.
 
-        In training mode quantisation is noise for the rate and straight through the encoder's choice for the picture;
-        in evaluation mode it is the encoder's choice for both. generators: one a sample, for the noise. chroma: "420"
-        gives pictures as 4:2:0 video shows them.
+        Quantisation is the encoder's choice, for the rate and for the picture; in training mode gradients go straight
+        through it, those of the rate by way of noise (see `RateEstimator`). generators: one a sample, for the noise.
+        chroma: "420" gives pictures as 4:2:0 video shows them.
         """
         pictures, bits = [], []
         for x in frames.unbind(1):

@@ -71,7 +71,7 @@ def model_config(name: str, **overrides: Any) -> ImageConfig | VideoConfig:
         overrides["iframe"] = iframe
     inner = {path: overrides.pop(path) for path in list(overrides) if "." in path}
     try:
-        return _with_inner(dataclasses.replace(config, **overrides), inner)
+        return _with_inner(dataclasses.replace(config, **overrides), inner) if overrides or inner else config
     except ValueError as error:
         raise VcodecError(f"model '{name}' can't be built so: {error}") from error
     except TypeError as error:
@@ -80,9 +80,7 @@ def model_config(name: str, **overrides: Any) -> ImageConfig | VideoConfig:
 
 
 def _with_inner(config: Any, values: Mapping[str, Any]) -> Any:
-    """The configuration with these values at their paths. Raises ValueError."""
-    if not values:
-        return config
+    """The configuration with these values at their paths, all types checked. Raises ValueError."""
     data = config_to_dict(config)
     for path, value in values.items():
         *outer, last = path.split(".")

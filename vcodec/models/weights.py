@@ -36,7 +36,10 @@ def create_model(name: str = "default", *, pretrained: bool | None = None, **ove
     if pretrained is None:
         pretrained = path is not None and not overrides
     if not pretrained:
-        model = build_model(model_config(_without_revision(name), **overrides))
+        try:
+            model = build_model(model_config(_without_revision(name), **overrides))
+        except ValueError as error:
+            raise VcodecError(f"model '{name}' can't be built so: {error}") from error
         model.name = _without_revision(name)
         return model
     if overrides:
