@@ -17,7 +17,7 @@ from dataclasses import replace
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -207,7 +207,8 @@ def figure(curves: dict[str, list[RatePoint]], pictures: int) -> Figure:
     drawn = Figure(figsize=(8, 5.5), layout="constrained")
     axes = drawn.subplots()
     for index, (codec, curve) in enumerate(curves.items()):
-        style = {"color": COLORS[index % len(COLORS)], "marker": MARKERS[index % len(MARKERS)]}
+        style: dict[str, Any] = {"color": COLORS[index % len(COLORS)], "marker": MARKERS[index % len(MARKERS)]}
+        style["linestyle"] = "-" if index < len(COLORS) else "--"
         axes.plot([p.bpp for p in curve], [p.quality for p in curve], label=short_name(codec), **style)
     axes.set(xlabel="bits per pixel", ylabel="RGB PSNR (dB)", title=f"Mean over {pictures} pictures")
     axes.grid(alpha=0.3)

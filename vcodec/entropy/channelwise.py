@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from ..layers.asinh import asinh
 from ..layers.attention import WindowAttentionGate, start_at_zero
 from ..layers.transform import Synthesis
 from .coders import ChannelRange, EntropyCoder
@@ -85,18 +86,22 @@ class ChannelSlice(nn.Module):
     def code(self, coder: EntropyCoder, y: Tensor | None, mean_features: Tensor, scale_features: Tensor,
              coded: list[Tensor], base_log_scales: Tensor) -> Tensor:  # fmt: skip
         """y_hat of this slice; mean_features, scale_features (batch, latents, H, W); coded: the slices before it."""
-        before = coded if self.context.channel else []
+        before = [self._seen(y_hat) for y_hat in coded] if self.context.channel else []
         mean_support = self.mean_attention(torch.cat([mean_features, *before], dim=1))
         scale_support = self.scale_attention(torch.cat([scale_features, *before], dim=1))
         means, log_scales = self.mean(mean_support), self.scale(scale_support)
         y_hat = self._code_symbols(coder, y, means, log_scales, (mean_features, scale_features), base_log_scales)
         y_hat = y_hat.to(means.dtype)
-        correction = self.residual_prediction(torch.cat([mean_support, y_hat], dim=1))
+        correction = self.residual_prediction(torch.cat([mean_support, self._seen(y_hat)], dim=1))
         return y_hat + 0.5 * torch.tanh(correction)
 
     def _code_symbols(self, coder: EntropyCoder, y: Tensor | None, means: Tensor, log_scales: Tensor,
                       features: tuple[Tensor, Tensor], base_log_scales: Tensor) -> Tensor:  # fmt: skip
         return self._code(coder, y, means, base_log_scales + log_scales)
+
+    def _seen(self, y_hat: Tensor) -> Tensor:
+        """y_hat as the networks read it."""
+        return asinh(y_hat) if self.context.compressed else y_hat
 
     def _code(self, coder: EntropyCoder, y: Tensor | None, means: Tensor, log_scales: Tensor,
               mask: Tensor | None = None) -> Tensor:  # fmt: skip

@@ -14,12 +14,13 @@ class ContextConfig:
     """The networks of the channel-wise entropy models ("channelwise", "context").
 
     slices: groups of channels, coded one after another. widths: of the inner layers of each slice's convolutions, which
-    are 3x3, but the first (kernel).
-    attention: width of the window attention, 0 for none; window, head_width: its sizes. channel: whether a slice reads
-    the slices before it. The rest is for "context" alone: spatial, whether each slice is coded as a checkerboard in
-    two passes; spatial_kernel, of the convolution over the first pass; kind ("vss" | "swin" | "conv") and depth of the
-    blocks over the context, d_state, expand and mlp_ratio, and block_width, the channels that the context is brought to
-    for them, 0 for all of it.
+    are 3x3, but the first (kernel). attention: width of the window attention, 0 for none; window, head_width: its
+    sizes. channel: whether a slice reads the slices before it; compressed: through asinh, for models of variable rate,
+    whose latents grow with the quality.
+    The rest is for "context" alone: spatial, whether each slice is coded as a checkerboard in two passes;
+    spatial_kernel, of the convolution over the first pass; kind ("vss" | "swin" | "conv") and depth of the blocks over
+    the context, d_state, expand and mlp_ratio, and block_width, the channels that the context is brought to for them, 0
+    for all of it.
     """
 
     slices: int = 5
@@ -29,6 +30,7 @@ class ContextConfig:
     window: int = 8
     head_width: int = 16
     channel: bool = True
+    compressed: bool = False
     spatial: bool = True
     spatial_kernel: int = 5
     kind: str = "vss"

@@ -68,8 +68,8 @@ def _small(kind: str, entropy: str = "channelwise") -> ImageConfig:
         sampling="shuffle", d_state=1, expand=1.0, window=4, mlp_ratio=2.0,
     )  # fmt: skip
     context = ContextConfig(
-        slices=5, widths=(96, 64), kernel=1, attention=32, spatial_kernel=3, kind=plain, depth=1, block_width=96,
-        d_state=1, expand=1.0, mlp_ratio=2.0,
+        slices=5, widths=(96, 64), kernel=1, attention=32, compressed=True, spatial_kernel=3, kind=plain, depth=1,
+        block_width=96, d_state=1, expand=1.0, mlp_ratio=2.0,
     )  # fmt: skip
     entropy_config = EntropyConfig(
         model=entropy, hyper=hyper, distribution="laplace", adaptive=True, step=STEP, span=SPAN, fixed_steps=True,

@@ -36,7 +36,7 @@ def fitting_schedule(schedule: Schedule, model: ImageModel) -> Schedule:
         if video_stages:
             raise VcodecError(
                 f"stage {video_stages[0]!r} of the schedule {schedule.name!r} trains on video, but the "
-                "model is an image codec: choose another model, or --schedule paper-image"
+                "model is an image codec: choose another model, or --stage image"
             )
     motion_stages = [stage.name for stage in schedule.stages if stage.train == "motion"]
     if motion_stages and not model.motion_parameters():
