@@ -208,7 +208,7 @@ def test_complexity_is_written_for_every_size(tmp_path: Path, capsys: pytest.Cap
         (["correlation"], "there are no pictures to analyse"),
         (["complexity", "--size", "7"], "'7' is no size"),
         (["complexity", "-m", "nothing"], "there is no model named 'nothing'"),
-        (["deviation", __file__, "-m", "mambavc-small"], "no weights ship for 'mambavc-small'"),
+        (["deviation", __file__, "-m", "mambavc"], "no weights ship for 'mambavc'"),
     ],
 )
 def test_bad_input_is_told_in_a_sentence(

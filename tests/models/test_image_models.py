@@ -1,5 +1,6 @@
 """The image codecs: every one trains, codes what it shows, keeps its weights, and is as large as published."""
 
+import io
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -10,13 +11,16 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+import vcodec
 from vcodec.cli import main
 from vcodec.codec import Decoder, Encoder, coding_model
+from vcodec.demo import CLIP
 from vcodec.entropy.coders import SymbolDecoder, SymbolEncoder
 from vcodec.errors import VcodecError
 from vcodec.models import create_model, describe_model, describe_models, list_models, load_model, save_model
 from vcodec.models.model import ImageModel
 from vcodec.models.registry import model_config
+from vcodec.models.weights import has_weights, shipped_weights
 from vcodec.video import Frame, VideoFormat, open_video, to_rgb
 
 SMALL = ["mambavc-small", "convvc-small", "swinvc-small", "mambaic-small", "samic-small"]
@@ -223,16 +227,52 @@ def test_full_sizes_without_weights_are_refused() -> None:
         create_model("mambavc", pretrained=True)
 
 
+SHIPPED = [name for name in list_models(kind="image") if has_weights(name)]
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_shipped_weights_take_fewer_bits_than_jpeg_for_a_better_picture(name: str) -> None:
+    with open_video(Path(vcodec.__file__).parent / "data" / CLIP) as reader:
+        frame = next(iter(reader))
+    rgb = (to_rgb(frame)[:128, :192] * 255).round().astype(np.uint8)
+    planes = tuple(np.ascontiguousarray(plane) for plane in rgb.transpose(2, 0, 1))
+    format = VideoFormat(width=192, height=128, chroma="rgb", bit_depth=8, matrix="bt601", full_range=True)
+    model = create_model(name)
+    packet = Encoder(model, format, quality=32).encode(Frame(planes, 0, format))
+    decoded = np.stack(Decoder(model, format).decode(packet).planes, axis=-1)
+    jpeg = io.BytesIO()
+    Image.fromarray(rgb).save(jpeg, "JPEG", quality=50, optimize=True)
+    assert psnr(decoded, rgb) > psnr(np.asarray(Image.open(jpeg)), rgb)
+    assert len(packet.payload) < 0.8 * len(jpeg.getvalue())
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_shipped_weights_are_those_of_the_registered_model_and_small(name: str) -> None:
+    path = shipped_weights(name)
+    assert path is not None
+    assert path.stat().st_size <= 16_000_000
+    assert replace(load_model(path).config, experience=False) == model_config(name)
+    assert path.with_suffix(".md").is_file(), "a model card"
+
+
+def psnr(picture: np.ndarray, source: np.ndarray) -> float:
+    return float(10 * np.log10(255**2 / np.square(picture.astype(float) - source).mean()))
+
+
 def test_a_picture_is_coded_with_weights_and_refused_without(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     picture, coded, shown = (str(tmp_path / name) for name in ("photo.png", "photo.vcb", "shown.png"))
     Image.fromarray((ramp(37, 53) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()).save(picture)
-    assert main(["encode", picture, coded, "-m", "mambavc-small", "--quiet"]) == 1
+    assert main(["encode", picture, coded, "-m", "mambavc", "--quiet"]) == 1
     refusal = capsys.readouterr().err
-    assert refusal.startswith("vcodec: model 'mambavc-small' has no trained weights, so it can't code")
+    assert refusal.startswith("vcodec: model 'mambavc' has no trained weights, so it can't code")
     assert refusal.count("\n") == 1
     assert not Path(coded).exists()
+    assert main(["encode", picture, coded, "-m", "mambavc-small", "--quiet"]) == 0
+    assert main(["decode", coded, shown, "--quiet"]) == 0
+    with Image.open(shown) as decoded:
+        assert decoded.size == (53, 37)
     weights = str(tmp_path / "trained.safetensors")
     save_model(fresh("mambavc-small"), weights)
     assert main(["encode", picture, coded, "-m", weights, "--quiet"]) == 0
