@@ -231,7 +231,7 @@ SHIPPED = [name for name in list_models(kind="image") if has_weights(name)]
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-def test_shipped_weights_take_fewer_bits_than_jpeg_for_a_better_picture(name: str) -> None:
+def test_shipped_weights_take_fewer_bits_than_jpeg_for_the_same_psnr(name: str) -> None:
     with open_video(Path(vcodec.__file__).parent / "data" / CLIP) as reader:
         frame = next(iter(reader))
     rgb = (to_rgb(frame)[:128, :192] * 255).round().astype(np.uint8)
@@ -240,10 +240,9 @@ def test_shipped_weights_take_fewer_bits_than_jpeg_for_a_better_picture(name: st
     model = create_model(name)
     packet = Encoder(model, format, quality=32).encode(Frame(planes, 0, format))
     decoded = np.stack(Decoder(model, format).decode(packet).planes, axis=-1)
-    jpeg = io.BytesIO()
-    Image.fromarray(rgb).save(jpeg, "JPEG", quality=50, optimize=True)
-    assert psnr(decoded, rgb) > psnr(np.asarray(Image.open(jpeg)), rgb)
-    assert len(packet.payload) < 0.8 * len(jpeg.getvalue())
+    jpegs = [as_jpeg(rgb, jpeg_quality) for jpeg_quality in range(10, 96, 5)]
+    as_good = [len(file) for file in jpegs if psnr(np.asarray(Image.open(io.BytesIO(file))), rgb) >= psnr(decoded, rgb)]
+    assert len(packet.payload) < 0.8 * min(as_good)
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -253,6 +252,12 @@ def test_shipped_weights_are_those_of_the_registered_model_and_small(name: str) 
     assert path.stat().st_size <= 16_000_000
     assert replace(load_model(path).config, experience=False) == model_config(name)
     assert path.with_suffix(".md").is_file(), "a model card"
+
+
+def as_jpeg(rgb: np.ndarray, quality: int) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(rgb).save(file, "JPEG", quality=quality, optimize=True)
+    return file.getvalue()
 
 
 def psnr(picture: np.ndarray, source: np.ndarray) -> float:
