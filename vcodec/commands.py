@@ -57,7 +57,7 @@ def encode(options: argparse.Namespace) -> int:
         return 0
     psnr = "" if report.psnr_rgb is None else f", RGB PSNR {report.psnr_rgb:.2f} dB"
     print(
-        f"{options.output}: {report.frames} frames of {report.width}x{report.height}, {report.bytes} bytes, "
+        f"{options.output}: {counted_frames(report.frames)} of {report.width}x{report.height}, {report.bytes} bytes, "
         f"{report.bpp:.4f} bpp{psnr}, {report.seconds:.1f} s ({report.frames / report.seconds:.1f} frames/s)",
         file=out,
     )
@@ -102,7 +102,7 @@ def decode(options: argparse.Namespace) -> int:
         print_json(report, results_to(options.output))
     elif options.output != "-":
         speed = f"{seconds:.1f} s ({written / seconds:.1f} frames/s)"
-        print(f"{options.output}: {written} frames of {video.width}x{video.height}, {speed}")
+        print(f"{options.output}: {counted_frames(written)} of {video.width}x{video.height}, {speed}")
     return 1 if damage else 0
 
 
@@ -323,11 +323,17 @@ class Replay:
         self._again, self._seen = self._seen or [], None
 
 
+def counted_frames(count: int) -> str:
+    """So many frames, in words."""
+    return f"{count} frame{'' if count == 1 else 's'}"
+
+
 def describe_damage(name: str, header: StreamHeader, lost: Damage) -> str:
     """One sentence: which frames are lost, and why."""
     if lost.count == 0:
         announced = f" of {header.frame_count}" if header.frame_count else ""
-        return f"{name}: nothing can be read after frame {lost.frame - 1}{announced}: {lost.reason}"
+        where = f"after frame {lost.frame - 1}{announced}" if lost.frame else "at all"
+        return f"{name}: nothing can be read {where}: {lost.reason}"
     last = lost.frame + lost.count - 1
     frames = f"frame {last} is" if lost.count == 1 else f"frames {lost.frame} to {last} are"
     return f"{name}: {frames} lost: {lost.reason}"

@@ -135,6 +135,8 @@ def run_analyze(options: argparse.Namespace) -> int:
     stem = options.output / options.analysis
     _write(stem, numbers, figure)
     print(json.dumps(numbers, indent=2) if options.json else summary(options.analysis, numbers))
+    if not options.json:
+        print(f"{stem}.png, {stem}.json")
     return 0
 
 

@@ -133,8 +133,8 @@ def create_video(
         return VideoWriter(images.FolderSink(output_folder.part, format), str(path), format, output_folder)
 
     if suffix not in CONTAINERS and suffix not in (".y4m", ".yuv", ".png", ""):
-        endings = ", ".join([".y4m", ".yuv", ".png", *CONTAINERS])
-        raise VcodecError(f"{path}: videos end in {endings}; a name without ending makes a folder of PNG")
+        endings = ", ".join([".y4m", ".yuv", *CONTAINERS])
+        raise VcodecError(f"{path}: videos end in {endings}, pictures in .png; a name without ending makes a folder")
     output = PartialFile(path)
     sink: Sink
     if suffix in CONTAINERS:
