@@ -5,9 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from round_trip import check_round_trip
 
 from vcodec.entropy.channelwise import ChannelwiseHyperprior
-from vcodec.entropy.coders import ChannelRange, RateEstimator, SymbolDecoder, SymbolEncoder
+from vcodec.entropy.coders import ChannelRange, RateEstimator, SymbolEncoder
 from vcodec.entropy.config import ContextConfig, EntropyConfig
 from vcodec.entropy.distributions import LAPLACE
 from vcodec.entropy.latent_codec import ENTROPY_MODELS
@@ -40,21 +41,7 @@ def model_of(config: EntropyConfig) -> ChannelwiseHyperprior:
 def test_what_was_written_is_read_and_takes_no_more_than_was_estimated(name, adaptive, spatial, size):
     context = replace(CONFIG.context, spatial=spatial)
     model = model_of(replace(CONFIG, model=name, adaptive=adaptive, dc_prediction=adaptive, context=context))
-    shape, quality = (1, 6, *size), torch.tensor([32.0])
-    y = 3 * torch.randn(shape)
-    estimator = RateEstimator(1, training=False, rdoq=0)
-    with torch.inference_mode():
-        estimated = model.code(estimator, y, shape, quality)
-        model.make_exact()
-        encoder = SymbolEncoder(rdoq=0)
-        coded = model.code(encoder, y, shape, quality)
-        payload = encoder.finish()
-        decoder = SymbolDecoder(payload)
-        read = model.code(decoder, None, shape, quality)
-    decoder.finish()
-    assert torch.equal(coded.y_hat, read.y_hat)
-    assert torch.allclose(estimated.y_hat, coded.y_hat.float(), atol=1e-4)
-    assert 8 * len(payload) < float(estimator.bits) + 40
+    check_round_trip(model, size)
 
 
 def test_slices_know_the_symbols_of_those_before():

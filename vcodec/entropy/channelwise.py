@@ -1,7 +1,5 @@
 """The channel-wise autoregressive entropy model: slices of the latents one after another, each reading those before."""
 
-import math
-
 import torch
 from torch import Tensor, nn
 
@@ -12,8 +10,7 @@ from .coders import ChannelRange, EntropyCoder
 from .config import ContextConfig, EntropyConfig
 from .context_mixing import DCPrediction
 from .distributions import DISTRIBUTIONS
-from .gaussian import lower_bound
-from .hyperprior import CodedLatents, EntropyModel, run
+from .hyperprior import CodedLatents, EntropyModel, bounded, run
 
 
 class ChannelwiseHyperprior(EntropyModel):
@@ -59,10 +56,11 @@ class ChannelwiseHyperprior(EntropyModel):
         base_log_scales = self._base_log_scales(quality).chunk(count, dim=1)
         slices = y.chunk(count, dim=1) if y is not None else [None] * count
         coded: list[Tensor] = []
+        seen: list[Tensor] = []
         for channel_slice, y_slice, base in zip(self.slices, slices, base_log_scales, strict=True):
             assert isinstance(channel_slice, ChannelSlice)
-            y_hat = channel_slice.code(coder, y_slice, *features, coded, base)
-            coded.append(y_hat.to(features[0].dtype))
+            coded.append(channel_slice.code(coder, y_slice, *features, seen, base).to(features[0].dtype))
+            seen.append(channel_slice.seen(coded[-1]))
         return CodedLatents(torch.cat(coded, dim=1))
 
 
@@ -75,7 +73,7 @@ class ChannelSlice(nn.Module):
         self.distribution = DISTRIBUTIONS[config.distribution]
         width = latents // context.slices
         self.channels = ChannelRange(index * width, latents)
-        self.least_log_scale = math.log(config.least_scale) if config.least_scale else None
+        self.least_scale = config.least_scale
         support = latents + (width * index if context.channel else 0)
         self.mean_attention = attention_gate(support, context)
         self.scale_attention = attention_gate(support, context)
@@ -84,30 +82,30 @@ class ChannelSlice(nn.Module):
         self.residual_prediction = convolutions(support + width, context.widths, width, context.kernel)
 
     def code(self, coder: EntropyCoder, y: Tensor | None, mean_features: Tensor, scale_features: Tensor,
-             coded: list[Tensor], base_log_scales: Tensor) -> Tensor:  # fmt: skip
-        """y_hat of this slice; mean_features, scale_features (batch, latents, H, W); coded: the slices before it."""
-        before = [self._seen(y_hat) for y_hat in coded] if self.context.channel else []
+             seen: list[Tensor], base_log_scales: Tensor) -> Tensor:  # fmt: skip
+        """y_hat of this slice; mean_features, scale_features (batch, latents, H, W); seen: the slices before
+        it, as the networks read them."""
+        before = seen if self.context.channel else []
         mean_support = self.mean_attention(torch.cat([mean_features, *before], dim=1))
         scale_support = self.scale_attention(torch.cat([scale_features, *before], dim=1))
         means, log_scales = self.mean(mean_support), self.scale(scale_support)
         y_hat = self._code_symbols(coder, y, means, log_scales, (mean_features, scale_features), base_log_scales)
         y_hat = y_hat.to(means.dtype)
-        correction = self.residual_prediction(torch.cat([mean_support, self._seen(y_hat)], dim=1))
+        correction = self.residual_prediction(torch.cat([mean_support, self.seen(y_hat)], dim=1))
         return y_hat + 0.5 * torch.tanh(correction)
 
     def _code_symbols(self, coder: EntropyCoder, y: Tensor | None, means: Tensor, log_scales: Tensor,
                       features: tuple[Tensor, Tensor], base_log_scales: Tensor) -> Tensor:  # fmt: skip
         return self._code(coder, y, means, base_log_scales + log_scales)
 
-    def _seen(self, y_hat: Tensor) -> Tensor:
+    def seen(self, y_hat: Tensor) -> Tensor:
         """y_hat as the networks read it."""
         return asinh(y_hat) if self.context.compressed else y_hat
 
     def _code(self, coder: EntropyCoder, y: Tensor | None, means: Tensor, log_scales: Tensor,
               mask: Tensor | None = None) -> Tensor:  # fmt: skip
         """y_hat of this slice at the places of the mask (None: all), zero elsewhere."""
-        if self.least_log_scale is not None:
-            log_scales = lower_bound(log_scales, self.least_log_scale)
+        log_scales = bounded(log_scales, self.least_scale)
         return coder.code_latents(y, means, log_scales, mask, self.distribution, channels=self.channels)[0]
 
 

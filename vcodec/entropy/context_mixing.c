@@ -18,8 +18,8 @@
 #include "mixing.h"
 
 enum { ZERO, SIGN, MORE, LENGTH, KINDS };
-/* of a map with DC prediction, or of one without; CHECKERBOARD, RASTER: the first part, which codes the first channel on a
- * checkerboard, or at every place */
+/* of a map with DC prediction, or of one without; CHECKERBOARD, RASTER: the first part, which codes the first channel
+ * on a checkerboard, or at every place */
 enum { NO_PREDICTION, LATER_PART, CHECKERBOARD, RASTER };
 #define LARGEST 15      /* of the magnitudes that are coded by decisions; beyond, an Elias gamma code */
 #define LONGEST 33      /* of the code's bits after the first */
@@ -227,7 +227,7 @@ static int64_t bargain(const place *p, int64_t symbol, float exact) {
 
 /* The symbol of the first channel that its neighbours in the first part, a checkerboard, make likely: those at both
  * sides above, two places above and two to the left. Beyond the edge of the map another one stands in. */
-static int64_t expected_dc(const map *m, int64_t y, int64_t x) {
+static int64_t expected_on_checkerboard(const map *m, int64_t y, int64_t x) {
     const int64_t here = y * m->width + x, step = m->spacing, down = step * m->width;
     const int64_t left = y >= step && x >= step ? here - down - step : -1;
     const int64_t right = y >= step && x + step < m->width ? here - down + step : -1;
@@ -260,7 +260,8 @@ static int64_t expected_in_raster(const map *m, int64_t y, int64_t x) {
 /* What is taken off a symbol before it is coded. */
 static int64_t expected(const map *m, int64_t y, int64_t x, int64_t c) {
     if (c) return 0;
-    return m->dc == CHECKERBOARD ? expected_dc(m, y, x) : m->dc == RASTER ? expected_in_raster(m, y, x) : 0;
+    if (m->dc == CHECKERBOARD) return expected_on_checkerboard(m, y, x);
+    return m->dc == RASTER ? expected_in_raster(m, y, x) : 0;
 }
 
 static int8_t kept_small(int32_t symbol) { return (int8_t)(symbol < -3 ? -3 : symbol > 3 ? 3 : symbol); }

@@ -33,11 +33,7 @@ def code_map(statistics: Statistics, channel: Channel, part: SymbolMap, current:
         symbol = 0 if part.symbols is None else int(part.symbols[y, x, c])
         around = _Surroundings(current, previous, counts, part.spacing, y, x, c)
         row = _Row(tables, int(part.rows[y, x, c]))
-        expected = 0
-        if not c and dc >= CHECKERBOARD:
-            expected = (
-                _expected_dc(current, part.spacing, y, x) if dc == CHECKERBOARD else _expected_in_raster(current, y, x)
-            )
+        expected = _expected(current, part.spacing, y, x, dc) if c == 0 else 0
         learnt = dc != NO_PREDICTION
         symbol -= expected
         symbol = _code_symbol(statistics, channel, around, row, c, int(part.levels[y, x, c]), symbol, learnt) + expected
@@ -143,7 +139,14 @@ def _code_symbol(statistics: Statistics, channel: Channel, around: _Surroundings
     return -size if negative else size
 
 
-def _expected_dc(current: np.ndarray, spacing: int, y: int, x: int) -> int:
+def _expected(current: np.ndarray, spacing: int, y: int, x: int, dc: int) -> int:
+    """What is taken off a symbol of the first channel before it is coded."""
+    if dc == CHECKERBOARD:
+        return _expected_on_checkerboard(current, spacing, y, x)
+    return _expected_in_raster(current, y, x) if dc == RASTER else 0
+
+
+def _expected_on_checkerboard(current: np.ndarray, spacing: int, y: int, x: int) -> int:
     """The symbol of the first channel that its neighbours in the first part, a checkerboard, make likely.
 
     They are those at both sides above, two places above and two to the left; beyond the edge another one stands in.

@@ -75,15 +75,14 @@ class EntropyModel(nn.Module):
         """The modules on the way to the scales: they run in float64 when coding."""
         raise NotImplementedError
 
-    def _bounded(self, log_scales: Tensor) -> Tensor:
-        least = self.config.least_scale
-        return lower_bound(log_scales, math.log(least)) if least else log_scales
-
     def make_exact(self) -> None:
         """Turns the way to the scales to float64, for coding."""
         for module in self.exact_modules():
             module.double()
         self.log_scale_table.data = self.log_scale_table.data.double()
+
+    def _bounded(self, log_scales: Tensor) -> Tensor:
+        return bounded(log_scales, self.config.least_scale)
 
     def _code_hyper_latents(
         self, coder: EntropyCoder, y: Tensor | None, shape: tuple[int, ...], quality: Tensor
@@ -123,8 +122,14 @@ class MeanScaleHyperprior(EntropyModel):
         means = run(self.mean_synthesis, z_hat, shape)
         if self.condition_means is not None and condition is not None:
             means = means + self.condition_means(condition.float())
-        log_scales = self._bounded(self._base_log_scales(quality) + run(self.scale_synthesis, z_hat, shape))
+        log_scales = self._base_log_scales(quality) + run(self.scale_synthesis, z_hat, shape)
+        log_scales = self._bounded(log_scales)
         return CodedLatents(*coder.code_latents(y, means, log_scales, distribution=self.distribution))
+
+
+def bounded(log_scales: Tensor, least_scale: float) -> Tensor:
+    """Log-scales of at least that of least_scale; 0: as they are."""
+    return lower_bound(log_scales, math.log(least_scale)) if least_scale else log_scales
 
 
 def run(module: nn.Module, x: Tensor, shape: tuple[int, ...] | None = None) -> Tensor:

@@ -60,7 +60,7 @@ class ContextSlice(ChannelSlice):
         nothing = torch.zeros_like(start)
         refined = self._refined(start, torch.cat([nothing, known], dim=1), base_log_scales)
         y_hat = self._code(coder, y, *refined, anchors)
-        context = self.neighbours(self._seen(y_hat).to(means.dtype))
+        context = self.neighbours(self.seen(y_hat).to(means.dtype))
         refined = self._refined(start, torch.cat([context, known], dim=1), base_log_scales)
         return y_hat + self._code(coder, y, *refined, ~anchors)
 

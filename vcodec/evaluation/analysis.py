@@ -134,9 +134,10 @@ def run_analyze(options: argparse.Namespace) -> int:
         numbers, figure = ANALYSES[options.analysis](models, pictures, options.quality)
     stem = options.output / options.analysis
     _write(stem, numbers, figure)
-    print(json.dumps(numbers, indent=2) if options.json else summary(options.analysis, numbers))
-    if not options.json:
-        print(f"{stem}.png, {stem}.json")
+    if options.json:
+        print(json.dumps(numbers, indent=2))
+    else:
+        print(f"{summary(options.analysis, numbers)}\n{stem}.png, {stem}.json")
     return 0
 
 

@@ -71,7 +71,7 @@ def model_config(name: str, **overrides: Any) -> ImageConfig | VideoConfig:
         overrides["iframe"] = iframe
     inner = {path: overrides.pop(path) for path in list(overrides) if "." in path}
     try:
-        return _with_inner(dataclasses.replace(config, **overrides), inner) if overrides or inner else config
+        return _with_inner(dataclasses.replace(config, **overrides), inner)
     except ValueError as error:
         raise VcodecError(f"model '{name}' can't be built so: {error}") from error
     except TypeError as error:
