@@ -12,6 +12,7 @@ import multiprocessing
 import multiprocessing.connection
 import os
 import signal
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -77,7 +78,7 @@ def processes(make: Make, jobs: int, threads: int) -> Iterator[Submit]:
     )
 
     def submit(function: Callable[..., Any], *arguments: Any) -> Callable[[], Any]:
-        with _interrupts_ignored():  # by the processes that start here: they end with this one
+        with _interrupts_held_back():  # the processes that start here end with this one
             future = executor.submit(_run, function, *arguments)
         return lambda: _result(future)
 
@@ -220,13 +221,21 @@ def _result(future: Future) -> Any:
 
 
 @contextlib.contextmanager
-def _interrupts_ignored() -> Iterator[None]:
-    """Ctrl-C goes to every process of a terminal; only the first one should answer."""
-    if threading.current_thread() is not threading.main_thread():
+def _interrupts_held_back() -> Iterator[None]:
+    """Ctrl-C goes to every process of a terminal, but the first one alone should answer.
+
+    Processes that start here never see it (they keep the mask); this one answers when it is done.
+    """
+    if sys.platform == "win32" or threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    came: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: came.append(number))
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         signal.signal(signal.SIGINT, before)
+        if came:
+            signal.raise_signal(signal.SIGINT)
