@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from vcodec.codec import Encoder
-from vcodec.entropy.coders import ChannelRange, SymbolEncoder
+from vcodec.entropy.coders import SymbolEncoder
 from vcodec.entropy.distributions import GAUSSIAN, Distribution
 from vcodec.entropy.factorized import FactorizedPrior
+from vcodec.entropy.latent_maps import ChannelRange
 from vcodec.files import find_model
 from vcodec.video import open_video
 

@@ -23,8 +23,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from vcodec.codec import Decoder, Encoder
-from vcodec.entropy.coders import ChannelRange, SymbolDecoder, SymbolEncoder
+from vcodec.entropy.coders import SymbolDecoder, SymbolEncoder
 from vcodec.entropy.distributions import GAUSSIAN, Distribution
+from vcodec.entropy.latent_maps import ChannelRange
 from vcodec.files import find_model
 from vcodec.models import ImageModel
 from vcodec.video import Frame, open_video

@@ -29,11 +29,12 @@ from tqdm import tqdm
 
 from vcodec.bitstream import Packet
 from vcodec.codec import Decoder, Encoder
-from vcodec.entropy.coders import GUARD, ChannelRange, SymbolDecoder
+from vcodec.entropy.coders import GUARD, SymbolDecoder
 from vcodec.entropy.context_mixing import Statistics
 from vcodec.entropy.distributions import GAUSSIAN, Distribution
 from vcodec.entropy.gaussian import level_position
 from vcodec.entropy.hyperprior import EntropyModel
+from vcodec.entropy.latent_maps import ChannelRange
 from vcodec.errors import VcodecError
 from vcodec.models import ImageModel, VideoModel, create_model, list_models
 from vcodec.video import Frame, VideoFormat, from_rgb, open_video, to_rgb

@@ -8,10 +8,11 @@ import torch
 from round_trip import check_round_trip
 
 from vcodec.entropy.channelwise import ChannelwiseHyperprior
-from vcodec.entropy.coders import ChannelRange, RateEstimator, SymbolEncoder
+from vcodec.entropy.coders import RateEstimator, SymbolEncoder
 from vcodec.entropy.config import ContextConfig, EntropyConfig
 from vcodec.entropy.distributions import LAPLACE
 from vcodec.entropy.latent_codec import ENTROPY_MODELS
+from vcodec.entropy.latent_maps import ChannelRange
 from vcodec.layers.transform import TransformConfig
 
 CONFIG = EntropyConfig(

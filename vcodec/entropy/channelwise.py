@@ -6,11 +6,12 @@ from torch import Tensor, nn
 from ..layers.asinh import asinh
 from ..layers.attention import WindowAttentionGate, start_at_zero
 from ..layers.transform import Synthesis
-from .coders import ChannelRange, EntropyCoder
+from .coders import EntropyCoder
 from .config import ContextConfig, EntropyConfig
 from .context_mixing import DCPrediction
 from .distributions import DISTRIBUTIONS
 from .hyperprior import CodedLatents, EntropyModel, bounded, run
+from .latent_maps import ChannelRange
 
 
 class ChannelwiseHyperprior(EntropyModel):

@@ -12,10 +12,9 @@ about 1e-12; a position nearer than GUARD to a boundary of the grid is listed by
 decoder never has to decide a close call (docs/bitstream.md, "Same symbols everywhere").
 """
 
-import math
 from array import array
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -24,10 +23,11 @@ from torch._subclasses.fake_tensor import FakeTensor
 
 from ..errors import VcodecError
 from .block_vectors import FieldMixer
-from .context_mixing import LEVELS, ContextMixer, DCPrediction, Statistics, SymbolMap
+from .context_mixing import ContextMixer, DCPrediction, Statistics
 from .distributions import GAUSSIAN, Distribution
 from .factorized import FactorizedPrior
 from .gaussian import FIRST_CODED_LEVEL, SCALE_LEVELS, level_position
+from .latent_maps import ChannelRange, LatentSlice, channel_by_channel, hyper_map
 from .rans import DAMAGED, RansDecoder, RansEncoder
 
 GUARD = 1e-7
@@ -38,13 +38,6 @@ RDOQ_PRICE = 8.0
 #: The adaptive coder knows the bits better than the tables do; on four held-out clips its best price was 10, that is
 #: so many times the one above.
 ADAPTIVE_RDOQ = 1.25
-
-
-class ChannelRange(NamedTuple):
-    """Which of all channels a call codes: the first one's number, and how many there are in all."""
-
-    first: int
-    total: int
 
 
 class EntropyCoder(Protocol):
@@ -202,7 +195,7 @@ class SymbolEncoder(_SymbolCoder):
         if self._stream is None:
             self._rans.push(_to_numpy(symbols), rows, tables)
         else:
-            part = _hyper_map(rows, shape, _to_numpy(symbols))
+            part = hyper_map(rows, shape, _to_numpy(symbols))
             self._mixer("z", part.rows.shape).encode(part, self._rans, tables)
         return symbols
 
@@ -210,7 +203,7 @@ class SymbolEncoder(_SymbolCoder):
                      distribution: Distribution = GAUSSIAN, spacing: int = 1,
                      channels: ChannelRange | None = None) -> tuple[Tensor, Tensor]:  # fmt: skip
         assert y is not None, "an encoder is given the latents"
-        where, within = _selected(mask, log_scales), _LatentSlice.of(means.shape, channels)
+        where, within = _selected(mask, log_scales), LatentSlice.of(means.shape, channels)
         position = level_position(_take(log_scales, where))
         nearest = position.round()
         close = ((position - nearest).abs() < GUARD) & (nearest > 0)
@@ -280,14 +273,14 @@ class SymbolDecoder(_SymbolCoder):
         if self._stream is None:
             symbols = self._rans.pull(rows, tables)
         else:
-            part = _hyper_map(rows, shape)
-            symbols = _planes(self._mixer("z", part.rows.shape).decode(part, self._rans, tables))
+            part = hyper_map(rows, shape)
+            symbols = channel_by_channel(self._mixer("z", part.rows.shape).decode(part, self._rans, tables))
         return torch.from_numpy(symbols).to(bank.device, torch.float64).reshape(shape)
 
     def code_latents(self, y: Tensor | None, means: Tensor, log_scales: Tensor, mask: Tensor | None = None,
                      distribution: Distribution = GAUSSIAN, spacing: int = 1,
                      channels: ChannelRange | None = None) -> tuple[Tensor, Tensor]:  # fmt: skip
-        where, within = _selected(mask, log_scales), _LatentSlice.of(means.shape, channels)
+        where, within = _selected(mask, log_scales), LatentSlice.of(means.shape, channels)
         levels = _to_numpy(level_position(_take(log_scales, where)).floor())
         places, listed = self._close_calls
         here = slice(*np.searchsorted(places, [self._count, self._count + levels.size]))
@@ -347,64 +340,6 @@ def _straight_through(x: Tensor, chosen: Tensor) -> Tensor:
 def _factorized_rows(shape: tuple[int, ...], bank: Tensor) -> np.ndarray:
     _, channels, height, width = shape
     return np.repeat(np.arange(channels, dtype=np.int32) + int(bank[0]) * channels, height * width)
-
-
-def _hyper_map(rows: np.ndarray, shape: tuple[int, ...], symbols: np.ndarray | None = None) -> SymbolMap:
-    """All hyper latents; the contexts know a row by its channel."""
-    size = shape[1:]
-    levels = np.arange(shape[1])[:, None, None] % LEVELS
-    return SymbolMap.of_planes(
-        np.ones(size, np.uint8), rows.reshape(size), np.broadcast_to(levels, size),
-        None if symbols is None else symbols.reshape(size),
-    )  # fmt: skip
-
-
-class _LatentSlice(NamedTuple):
-    """Where latents (1, C, H, W) lie in the map of all channels that a mixer codes."""
-
-    shape: tuple[int, int, int]  # of that map: channels, height, width
-    first: int  # number of the latents' first value in it
-    size: int  # how many values the latents have
-
-    @classmethod
-    def of(cls, shape: tuple[int, ...], channels: ChannelRange | None) -> "_LatentSlice":
-        _, count, height, width = shape
-        first, total = channels or (0, count)
-        return cls((total, height, width), first * height * width, count * height * width)
-
-    @property
-    def map_shape(self) -> tuple[int, int, int]:
-        """(H, W, C)."""
-        return self.shape[1], self.shape[2], self.shape[0]
-
-    def part(self, where: Tensor | None, levels: np.ndarray, coded: np.ndarray, spacing: int,
-             symbols: np.ndarray | None = None, exact: np.ndarray | None = None,
-             price: float = 0.0) -> SymbolMap:  # fmt: skip
-        """The latents at the places `where` (None: all), whose rows are their scales' levels."""
-        index = self._index(where)
-
-        def planes(values: np.ndarray) -> np.ndarray:
-            full = np.zeros(math.prod(self.shape), values.dtype)
-            full[index] = values
-            return full.reshape(self.shape)
-
-        rows = planes(levels)
-        return SymbolMap.of_planes(
-            planes(coded), rows, rows, None if symbols is None else planes(symbols), spacing,
-            None if exact is None else planes(exact), price,
-        )  # fmt: skip
-
-    def taken(self, symbols: np.ndarray, where: Tensor | None) -> np.ndarray:
-        """The symbols of a map (H, W, C) at the places `where`."""
-        return _planes(symbols)[self._index(where)]
-
-    def _index(self, where: Tensor | None) -> slice | np.ndarray:
-        return slice(self.first, self.first + self.size) if where is None else where.cpu().numpy() + self.first
-
-
-def _planes(symbols: np.ndarray) -> np.ndarray:
-    """(H, W, C) in the order of channels, rows, columns."""
-    return np.ascontiguousarray(symbols.transpose(2, 0, 1)).reshape(-1)
 
 
 def _selected(mask: Tensor | None, like: Tensor) -> Tensor | None:

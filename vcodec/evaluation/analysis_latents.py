@@ -11,10 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..entropy.coders import ChannelRange, RateEstimator
+from ..entropy.coders import RateEstimator
 from ..entropy.distributions import GAUSSIAN, Distribution
 from ..entropy.factorized import FactorizedPrior
 from ..entropy.gaussian import LOG_SCALE_MIN
+from ..entropy.latent_maps import ChannelRange
 from ..iframe import ImageCodec, pad_to_multiple
 
 
