@@ -27,7 +27,7 @@ from .context_mixing import ContextMixer, DCPrediction, Statistics
 from .distributions import GAUSSIAN, Distribution
 from .factorized import FactorizedPrior
 from .gaussian import FIRST_CODED_LEVEL, SCALE_LEVELS, level_position
-from .latent_maps import ChannelRange, LatentSlice, channel_by_channel, hyper_map
+from .latent_maps import ChannelRange, from_map, hyper_map, latent_map, map_shape
 from .rans import DAMAGED, RansDecoder, RansEncoder
 
 GUARD = 1e-7
@@ -193,37 +193,31 @@ class SymbolEncoder(_SymbolCoder):
         symbols = torch.round(z.double()).clamp(-(2**31), 2**31 - 1)
         rows, tables = _factorized_rows(shape, bank), prior.frequency_tables()
         if self._stream is None:
-            self._rans.push(_to_numpy(symbols), rows, tables)
+            self._rans.push(_flat(symbols), _flat(rows), tables)
         else:
-            part = hyper_map(rows, shape, _to_numpy(symbols))
-            self._mixer("z", part.rows.shape).encode(part, self._rans, tables)
+            self._mixer("z", map_shape(shape)).encode(hyper_map(rows, symbols), self._rans, tables)
         return symbols
 
     def code_latents(self, y: Tensor | None, means: Tensor, log_scales: Tensor, mask: Tensor | None = None,
                      distribution: Distribution = GAUSSIAN, spacing: int = 1,
                      channels: ChannelRange | None = None) -> tuple[Tensor, Tensor]:  # fmt: skip
         assert y is not None, "an encoder is given the latents"
-        where, within = _selected(mask, log_scales), LatentSlice.of(means.shape, channels)
-        position = level_position(_take(log_scales, where))
-        nearest = position.round()
-        close = ((position - nearest).abs() < GUARD) & (nearest > 0)
-        levels = _to_numpy(position.floor())
-        self._exceptions += [(self._count + i, int(levels[i])) for i in close.nonzero()[:, 0].tolist()]
-        self._count += levels.size
-        coded = levels >= FIRST_CODED_LEVEL
-        residuals = _take(y.to(means.dtype), where) - _take(means, where)
-        mixer = None if self._stream is None else self._mixer("y", within.map_shape)
+        position = _exact_position(log_scales)
+        self._list_close_calls(position, mask)
+        levels, coded = _levels(position, mask)
+        residuals = y.to(means.dtype) - means
+        mixer = None if self._stream is None else self._mixer("y", map_shape(y.shape, channels))
         chooses = mixer is not None and mixer.chooses and self._rdoq > 0
-        price = ADAPTIVE_RDOQ * self._rdoq
-        quantized = rdo_quantize(residuals, _take(log_scales, where), 0 if chooses else self._rdoq, distribution)
-        symbols = _to_numpy(quantized.clamp(-(2**30), 2**30)) * coded
+        quantized = rdo_quantize(residuals, log_scales, 0 if chooses else self._rdoq, distribution)
+        symbols = quantized.clamp(-(2**30), 2**30).to(torch.int32) * coded
         if mixer is None:
-            self._rans.push(symbols[coded], levels[coded], distribution.tables())
+            self._rans.push(_flat(symbols[coded]), _flat(levels[coded]), distribution.tables())
         else:
-            exact = residuals.cpu().numpy().astype(np.float32) if chooses else None
-            part = within.part(where, levels, coded, spacing, symbols, exact, price)
-            symbols = within.taken(mixer.encode(part, self._rans, distribution.tables()), where)
-        return _place(symbols, where, means, mask)
+            exact, price = residuals if chooses else None, ADAPTIVE_RDOQ * self._rdoq
+            part = latent_map(levels, coded, spacing, channels, symbols, exact, price)
+            known = mixer.encode(part, self._rans, distribution.tables())
+            symbols = from_map(known, y.shape[1], channels).to(coded.device) * coded
+        return _decoded(symbols, means, mask)
 
     def code_fields(self, fields: Tensor | None, shape: tuple[int, int, int], previous: Tensor | None,
                     two: bool) -> Tensor:  # fmt: skip
@@ -231,6 +225,21 @@ class SymbolEncoder(_SymbolCoder):
         before = None if previous is None else _field(previous[0])
         known = self._field_mixer().encode(_field(fields[0]), before, two, self._rans)
         return torch.from_numpy(known)[None]
+
+    def _list_close_calls(self, position: Tensor, mask: Tensor | None) -> None:
+        """Notes positions on a boundary by their number among all that were coded, with their levels."""
+        nearest = position.round()
+        close = ((position - nearest).abs() < GUARD) & (nearest > 0)
+        if mask is not None:
+            close = close & mask
+        if close.any():
+            places, levels = close.reshape(-1).nonzero()[:, 0], position.floor()[close]
+            numbers = places if mask is None else mask.expand(close.shape).reshape(-1).cumsum(0)[places] - 1
+            self._exceptions += [
+                (self._count + number, int(level))
+                for number, level in zip(numbers.tolist(), levels.tolist(), strict=True)
+            ]
+        self._count += _number(position, mask)
 
     def finish(self) -> bytes:
         """The frame's bytes: the list of close calls (usually one zero byte), then the symbols."""
@@ -271,35 +280,44 @@ class SymbolDecoder(_SymbolCoder):
     def code_factorized(self, prior: FactorizedPrior, z: Tensor | None, shape: tuple[int, ...], bank: Tensor) -> Tensor:
         rows, tables = _factorized_rows(shape, bank), prior.frequency_tables()
         if self._stream is None:
-            symbols = self._rans.pull(rows, tables)
+            symbols = torch.from_numpy(self._rans.pull(_flat(rows), tables)).reshape(shape)
         else:
-            part = hyper_map(rows, shape)
-            symbols = channel_by_channel(self._mixer("z", part.rows.shape).decode(part, self._rans, tables))
-        return torch.from_numpy(symbols).to(bank.device, torch.float64).reshape(shape)
+            symbols = from_map(self._mixer("z", map_shape(shape)).decode(hyper_map(rows), self._rans, tables), shape[1])
+        return symbols.to(bank.device, torch.float64, memory_format=torch.contiguous_format)
 
     def code_latents(self, y: Tensor | None, means: Tensor, log_scales: Tensor, mask: Tensor | None = None,
                      distribution: Distribution = GAUSSIAN, spacing: int = 1,
                      channels: ChannelRange | None = None) -> tuple[Tensor, Tensor]:  # fmt: skip
-        where, within = _selected(mask, log_scales), LatentSlice.of(means.shape, channels)
-        levels = _to_numpy(level_position(_take(log_scales, where)).floor())
-        places, listed = self._close_calls
-        here = slice(*np.searchsorted(places, [self._count, self._count + levels.size]))
-        levels[places[here] - self._count] = listed[here]
-        self._count += levels.size
-        coded = levels >= FIRST_CODED_LEVEL
+        levels, coded = _levels(self._without_close_calls(_exact_position(log_scales), mask), mask)
         if self._stream is None:
-            symbols = np.zeros(levels.size, np.int32)
-            symbols[coded] = self._rans.pull(levels[coded], distribution.tables())
+            symbols = torch.zeros(coded.shape, dtype=torch.int32, device=coded.device)
+            pulled = self._rans.pull(_flat(levels[coded]), distribution.tables())
+            symbols[coded] = torch.from_numpy(pulled).to(coded.device)
         else:
-            part = within.part(where, levels, coded, spacing)
-            mixer = self._mixer("y", within.map_shape)
-            symbols = within.taken(mixer.decode(part, self._rans, distribution.tables()), where)
-        return _place(symbols, where, means, mask)
+            mixer = self._mixer("y", map_shape(means.shape, channels))
+            part = latent_map(levels, coded, spacing, channels)
+            known = mixer.decode(part, self._rans, distribution.tables())
+            symbols = from_map(known, means.shape[1], channels).to(coded.device) * coded
+        return _decoded(symbols, means, mask)
 
     def code_fields(self, fields: Tensor | None, shape: tuple[int, int, int], previous: Tensor | None,
                     two: bool) -> Tensor:  # fmt: skip
         before = None if previous is None else _field(previous[0])
         return torch.from_numpy(self._field_mixer().decode(*shape[1:], before, two, self._rans))[None]
+
+    def _without_close_calls(self, position: Tensor, mask: Tensor | None) -> Tensor:
+        """The positions with those that the encoder listed set to their levels."""
+        places, listed = self._close_calls
+        number = _number(position, mask)
+        here = slice(*np.searchsorted(places, [self._count, self._count + number]))
+        if here.start < here.stop:
+            numbers = torch.from_numpy(places[here] - self._count).to(position.device)
+            where = numbers if mask is None else mask.expand(position.shape).reshape(-1).nonzero()[:, 0][numbers]
+            flat = position.reshape(-1).clone()
+            flat[where] = torch.from_numpy(listed[here]).to(flat)
+            position = flat.view(position.shape)
+        self._count += number
+        return position
 
     def finish(self) -> None:
         """Raises VcodecError unless the bytes were used up exactly."""
@@ -337,28 +355,32 @@ def _straight_through(x: Tensor, chosen: Tensor) -> Tensor:
     return x + (chosen - x).detach()
 
 
-def _factorized_rows(shape: tuple[int, ...], bank: Tensor) -> np.ndarray:
-    _, channels, height, width = shape
-    return np.repeat(np.arange(channels, dtype=np.int32) + int(bank[0]) * channels, height * width)
+def _factorized_rows(shape: tuple[int, ...], bank: Tensor) -> Tensor:
+    """The table row of each hyper latent (1, C, H, W)."""
+    rows = torch.arange(shape[1], dtype=torch.int32) + int(bank[0]) * shape[1]
+    return rows[:, None, None].expand(shape)
 
 
-def _selected(mask: Tensor | None, like: Tensor) -> Tensor | None:
-    """The flat indices of a mask's positions, in channel, row, column order; None where all are coded."""
-    assert like.dtype == torch.float64, "scales are exact: the entropy path runs in float64"
-    return None if mask is None else mask.expand(like.shape).reshape(-1).nonzero()[:, 0]
+def _exact_position(log_scales: Tensor) -> Tensor:
+    assert log_scales.dtype == torch.float64, "scales are exact: the entropy path runs in float64"
+    return level_position(log_scales)
 
 
-def _take(x: Tensor, where: Tensor | None) -> Tensor:
-    flat = x.reshape(-1)
-    return flat if where is None else flat[where]
+def _levels(position: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    """The levels (uint8) of all positions, and which of them are coded."""
+    levels = position.to(torch.uint8)  # positions are not negative, so this is their floor
+    coded = levels >= FIRST_CODED_LEVEL
+    return levels, coded if mask is None else coded & mask
 
 
-def _place(values: np.ndarray, where: Tensor | None, means: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-    """y_hat and symbols in the shape of means, from the symbols of the selected positions."""
-    symbols = torch.from_numpy(values).to(means.device, means.dtype)
-    if where is not None:
-        symbols = torch.zeros(means.numel(), dtype=means.dtype, device=means.device).index_copy_(0, where, symbols)
-    symbols = symbols.reshape(means.shape)
+def _number(position: Tensor, mask: Tensor | None) -> int:
+    """How many positions a pass has."""
+    return position.numel() if mask is None else int(mask.expand(position.shape).count_nonzero())
+
+
+def _decoded(symbols: Tensor, means: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    """y_hat and symbols, both zero outside of the mask, where symbols are already."""
+    symbols = symbols.to(means.dtype)
     y_hat = symbols + means
     return (y_hat if mask is None else y_hat * mask), symbols
 
@@ -367,8 +389,8 @@ def _field(field: Tensor) -> np.ndarray:
     return field.cpu().contiguous().numpy()
 
 
-def _to_numpy(symbols: Tensor) -> np.ndarray:
-    return symbols.to(torch.int32).cpu().reshape(-1).numpy()
+def _flat(symbols: Tensor) -> np.ndarray:
+    return symbols.to("cpu", torch.int32).reshape(-1).numpy()
 
 
 def _varint(number: int) -> bytes:

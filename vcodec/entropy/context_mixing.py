@@ -86,17 +86,6 @@ class SymbolMap:
     exact: np.ndarray | None = None
     price: float = 0.0
 
-    @classmethod
-    def of_planes(cls, coded: np.ndarray, rows: np.ndarray, levels: np.ndarray,
-                  symbols: np.ndarray | None = None, spacing: int = 1, exact: np.ndarray | None = None,
-                  price: float = 0.0) -> SymbolMap:  # fmt: skip
-        """From arrays (C, H, W)."""
-        return cls(
-            _placed(coded, np.uint8), _placed(rows, np.int32), _placed(levels, np.uint8),
-            None if symbols is None else _placed(symbols, np.int32), spacing,
-            None if exact is None else _placed(exact, np.float32), price,
-        )  # fmt: skip
-
 
 class ContextMixer(AdaptiveModel):
     """The adaptive model of one stream of symbols. Frames begin with `begin`; a frame's map may be coded in parts."""
@@ -229,10 +218,6 @@ def _arguments(
     yield None if previous is None else previous.ctypes.data
     yield from (part.rows.ctypes.data, part.levels.ctypes.data, part.coded.ctypes.data, channels, height, width)
     yield from (tables.cdf.ctypes.data, tables.row_start.ctypes.data, tables.minimum.ctypes.data, part.spacing, dc)
-
-
-def _placed(planes: np.ndarray, kind: type) -> np.ndarray:
-    return np.ascontiguousarray(planes.transpose(1, 2, 0), kind)
 
 
 def _new_c_state() -> np.ndarray:
