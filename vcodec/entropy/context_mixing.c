@@ -42,13 +42,13 @@ typedef struct {
 } map;
 
 /* The row's probability of part / whole, both being frequencies. */
-static int32_t share(uint32_t part, uint32_t whole) {
+INLINE int32_t share(uint32_t part, uint32_t whole) {
     uint32_t p = whole ? (uint32_t)(((uint64_t)part << 16) / whole) : 32768;
     return p < 32 ? 32 : p > 65504 ? 65504 : (int32_t)p;
 }
 
 /* What the row knows of symbols beyond k on one side, as frequencies with that of "outside" included. */
-static uint32_t beyond(const map *m, int32_t row, int negative, int64_t k) {
+INLINE uint32_t beyond(const map *m, int32_t row, int negative, int64_t k) {
     const uint32_t *cdf = m->cdf + m->row_start[row];
     int64_t inside = m->row_start[row + 1] - m->row_start[row] - 2, zero = -(int64_t)m->minimum[row];
     int64_t edge = negative ? zero - k : zero + k + 1;
@@ -58,10 +58,10 @@ static uint32_t beyond(const map *m, int32_t row, int negative, int64_t k) {
     return negative ? cdf[edge] + outside : cdf[inside] - cdf[edge] + outside;
 }
 
-static int32_t size_of(int32_t seen) { return seen < 0 ? -seen : seen; }
-static int32_t sign_of(int32_t symbol) { return (symbol > 0) - (symbol < 0); }
-static int32_t at_most(int32_t value, int32_t limit) { return value < limit ? value : limit; }
-static int32_t rough(int32_t count) {
+INLINE int32_t size_of(int32_t seen) { return seen < 0 ? -seen : seen; }
+INLINE int32_t sign_of(int32_t symbol) { return (symbol > 0) - (symbol < 0); }
+INLINE int32_t at_most(int32_t value, int32_t limit) { return value < limit ? value : limit; }
+INLINE int32_t rough(int32_t count) {
     return count < 3 ? count : count < 5 ? 3 : count < 8 ? 4 : count < 13 ? 5 : count < 22 ? 6 : 7;
 }
 
@@ -75,12 +75,12 @@ typedef struct {
 } surroundings;
 
 /* The width of the map with its border, and a place in that. */
-static int64_t wide(const map *m) { return m->width + 2 * m->spacing; }
-static int64_t place_of(const map *m, int64_t y, int64_t x) { return (y + m->spacing) * wide(m) + x + m->spacing; }
+INLINE int64_t wide(const map *m) { return m->width + 2 * m->spacing; }
+INLINE int64_t place_of(const map *m, int64_t y, int64_t x) { return (y + m->spacing) * wide(m) + x + m->spacing; }
 
-static surroundings look(const map *m, int64_t y, int64_t x, int64_t c) {
+INLINE surroundings look(const map *m, int64_t place, int64_t c, int32_t near) {
     surroundings s = {0};
-    const int64_t right = m->spacing, below = right * wide(m), place = place_of(m, y, x);
+    const int64_t right = m->spacing, below = right * wide(m);
     const int64_t across = right * m->channels, down = below * m->channels;
     const int8_t *seen = m->seen + place * m->channels + c;
     s.vertical = sign_of(seen[-down]) + sign_of(seen[down]);
@@ -96,8 +96,14 @@ static surroundings look(const map *m, int64_t y, int64_t x, int64_t c) {
             size_of(before[-down]) + size_of(before[down]) + size_of(before[-across]) + size_of(before[across]);
     }
     s.here = m->counts[place];
-    s.near = m->counts[place - right] + m->counts[place + right] + m->counts[place - below] + m->counts[place + below];
+    s.near = near;
     return s;
+}
+
+/* How many symbols at the places beside one are known and not zero. */
+static int32_t count_beside(const map *m, int64_t place) {
+    const int64_t right = m->spacing, below = right * wide(m);
+    return m->counts[place - right] + m->counts[place + right] + m->counts[place - below] + m->counts[place + below];
 }
 
 typedef struct { /* about a symbol; row: the probability of a one by its table row */
@@ -114,7 +120,7 @@ typedef struct { /* one symbol: where it stands and what is known */
 } place;
 
 /* Is it other than zero? */
-static question is_nonzero(const place *p) {
+INLINE question is_nonzero(const place *p) {
     const surroundings *a = &p->around;
     int32_t beside = at_most(a->beside, 3), across = at_most(a->across, 3), before = size_of(a->before);
     int32_t before_around = at_most(a->before_around, 3), here = rough(a->here), near = rough(a->near);
@@ -135,7 +141,7 @@ static question is_nonzero(const place *p) {
     return q;
 }
 
-static question is_negative(const place *p) {
+INLINE question is_negative(const place *p) {
     const surroundings *a = &p->around;
     int32_t both = a->horizontal + a->vertical + 4, before = sign_of(a->before) + 1, lower = sign_of(a->lower[0]) + 1;
     question q = {SIGN, 6, {
@@ -152,7 +158,7 @@ static question is_negative(const place *p) {
 }
 
 /* Is its magnitude larger than k? */
-static question is_more(const place *p, int negative, int64_t k) {
+INLINE question is_more(const place *p, int negative, int64_t k) {
     const surroundings *a = &p->around;
     int32_t step = at_most((int32_t)k, 3), beside = at_most(a->beside, 3);
     question q = {MORE, 5, {
@@ -166,7 +172,7 @@ static question is_more(const place *p, int negative, int64_t k) {
     return q;
 }
 
-static int ask(const place *p, question q, int answer) {
+INLINE int ask(const place *p, question q, int answer) {
     return decide(&p->statistics[q.kind], p->io, q.contexts, q.count, q.row, answer);
 }
 
@@ -266,6 +272,16 @@ static int64_t expected(const map *m, int64_t y, int64_t x, int64_t c) {
 
 static int8_t kept_small(int32_t symbol) { return (int8_t)(symbol < -3 ? -3 : symbol > 3 ? 3 : symbol); }
 
+static void keep_small(const int32_t *symbols, int64_t count, int8_t *seen) {
+    for (int64_t i = 0; i < count; i++) seen[i] = kept_small(symbols[i]);
+}
+
+static int32_t count_nonzero(const int8_t *seen, int64_t count) {
+    int32_t sum = 0;
+    for (int64_t i = 0; i < count; i++) sum += seen[i] != 0;
+    return sum;
+}
+
 /* Fills the bordered maps. Returns whether there was memory. */
 static int look_over(map *m) {
     const int64_t places = (m->height + 2 * m->spacing) * wide(m);
@@ -273,36 +289,51 @@ static int look_over(map *m) {
     m->seen_before = m->previous ? calloc((size_t)(places * m->channels), 1) : 0;
     m->counts = calloc((size_t)places, sizeof(int32_t));
     if (!m->seen || !m->counts || (m->previous && !m->seen_before)) return 0;
-    int64_t i = 0;
-    for (int64_t y = 0; y < m->height; y++)
+    const int64_t row = m->width * m->channels;
+    for (int64_t y = 0; y < m->height; y++) {
+        const int64_t place = place_of(m, y, 0);
+        keep_small(m->symbols + y * row, row, m->seen + place * m->channels);
+        if (m->previous) keep_small(m->previous + y * row, row, m->seen_before + place * m->channels);
         for (int64_t x = 0; x < m->width; x++)
-            for (int64_t place = place_of(m, y, x), c = 0; c < m->channels; c++, i++) {
-                m->seen[place * m->channels + c] = kept_small(m->symbols[i]);
-                if (m->previous) m->seen_before[place * m->channels + c] = kept_small(m->previous[i]);
-                m->counts[place] += m->symbols[i] != 0;
-            }
+            m->counts[place + x] = count_nonzero(m->seen + (place + x) * m->channels, m->channels);
+    }
     return 1;
+}
+
+/* The next channel from c on that is coded at the place of this first symbol; most are not. */
+static int64_t next_coded(const map *m, int64_t first, int64_t c) {
+    const uint8_t *coded = m->coded + first;
+    for (uint64_t eight; c + 8 <= m->channels; c += 8) {
+        memcpy(&eight, coded + c, 8);
+        if (eight) break;
+    }
+    while (c < m->channels && !coded[c]) c++;
+    return c;
+}
+
+/* Codes the symbols of a place that are to be coded, channel by channel. */
+static int code_place(learnt *s, channel *io, map *m, int64_t y, int64_t x) {
+    const int64_t first = (y * m->width + x) * m->channels, here = place_of(m, y, x);
+    const int32_t near = count_beside(m, here);
+    for (int64_t c = next_coded(m, first, 0); c < m->channels; c = next_coded(m, first, c + 1)) {
+        const int64_t i = first + c, likely = expected(m, y, x, c);
+        place p = {s, io, m, look(m, here, c, near), (int32_t)c, m->levels[i], m->rows[i]};
+        int64_t distance = (m->source ? m->source[i] : 0) - likely;
+        if (m->exact) distance = bargain(&p, distance, m->exact[i] - (float)likely);
+        const int64_t symbol = likely + code_symbol(&p, distance);
+        if (symbol > INT32_MAX || symbol < INT32_MIN) return -1;
+        m->symbols[i] = (int32_t)symbol;
+        m->seen[here * m->channels + c] = kept_small((int32_t)symbol);
+        m->counts[here] += symbol != 0;
+    }
+    return 0;
 }
 
 /* Codes the symbols of the map that are to be coded, place by place. Returns -1 for one that no encoder writes. */
 static int code_map(learnt *s, channel *io, map *m) {
     int result = look_over(m) ? 0 : -2;
-    int64_t i = 0;
     for (int64_t y = 0; y < m->height && !result; y++)
-        for (int64_t x = 0; x < m->width && !result; x++)
-            for (int64_t c = 0; c < m->channels; c++, i++) {
-                if (!m->coded[i]) continue;
-                int64_t symbol = m->source ? m->source[i] : 0, here = place_of(m, y, x);
-                place p = {s, io, m, look(m, y, x, c), (int32_t)c, m->levels[i], m->rows[i]};
-                const int64_t likely = expected(m, y, x, c);
-                int64_t distance = symbol - likely;
-                if (m->exact) distance = bargain(&p, distance, m->exact[i] - (float)likely);
-                symbol = likely + code_symbol(&p, distance);
-                if (symbol > INT32_MAX || symbol < INT32_MIN) { result = -1; break; }
-                m->symbols[i] = (int32_t)symbol;
-                m->seen[here * m->channels + c] = kept_small((int32_t)symbol);
-                m->counts[here] += symbol != 0;
-            }
+        for (int64_t x = 0; x < m->width && !result; x++) result = code_place(s, io, m, y, x);
     free(m->seen);
     free(m->seen_before);
     free(m->counts);

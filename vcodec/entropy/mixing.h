@@ -17,6 +17,13 @@
 #define LEARNING_RATE 16
 #define HEAVIEST (1 << 22)
 
+/* What a decision takes and gives fits in registers only where it is all one function. */
+#ifdef __GNUC__
+#define INLINE static inline __attribute__((always_inline))
+#else
+#define INLINE static inline
+#endif
+
 typedef struct { uint16_t probability, visits; } entry;
 
 typedef struct { /* what one kind of decision has taught */
@@ -39,7 +46,7 @@ static const int32_t SIGMOID[33] = {
     57724, 60565, 62428, 63615, 64357, 64816, 65097, 65269, 65374, 65438, 65476, 65500, 65514,
 };
 
-static int32_t probability_of(int32_t logit) {
+INLINE int32_t probability_of(int32_t logit) {
     if (logit > 2047) logit = 2047;
     if (logit < -2047) logit = -2047;
     int32_t position = logit + 2048, part = position & 127;
@@ -59,9 +66,9 @@ static void make_tables(void) {
     }
 }
 
-static int32_t logit_of(int32_t probability) { return logits[probability >> 4]; }
+INLINE int32_t logit_of(int32_t probability) { return logits[probability >> 4]; }
 
-static int decide_plainly(channel *c, uint32_t probability, int bit) {
+INLINE int decide_plainly(channel *c, uint32_t probability, int bit) {
     if (c->writing) {
         c->probabilities[c->count] = (uint16_t)probability;
         c->bits[c->count++] = (uint8_t)bit;
@@ -80,7 +87,7 @@ typedef struct {
 } forecast;
 
 /* row: the probability of a one by the symbol's table. */
-static forecast foresee(learnt *l, const int32_t *contexts, int count, int32_t row) {
+INLINE forecast foresee(learnt *l, const int32_t *contexts, int count, int32_t row) {
     forecast f = {.inputs = {0}};
     for (int i = 0; i < count; i++) {
         f.found[i] = &l->contexts[i][(uint32_t)contexts[i] % ENTRIES];
@@ -96,7 +103,7 @@ static forecast foresee(learnt *l, const int32_t *contexts, int count, int32_t r
 }
 
 /* One decision: mixes, codes, learns. */
-static int decide(learnt *l, channel *c, const int32_t *contexts, int count, int32_t row, int bit) {
+INLINE int decide(learnt *l, channel *c, const int32_t *contexts, int count, int32_t row, int bit) {
     const forecast f = foresee(l, contexts, count, row);
     const int32_t *inputs = f.inputs, probability = f.probability;
     entry *const *found = f.found;
