@@ -224,7 +224,9 @@ def _result(future: Future) -> Any:
 def _interrupts_held_back() -> Iterator[None]:
     """Ctrl-C goes to every process of a terminal, but the first one alone should answer.
 
-    Processes that start here never see it (they keep the mask); this one answers when it is done.
+    Processes that start within inherit the mask and never see it; this one answers at the end. The handler is for
+    signals that another thread takes, which the mask of this one does not hold back. On Windows, where there are no
+    masks, and in other threads than the main one, which get no signals, nothing is held back.
     """
     if sys.platform == "win32" or threading.current_thread() is not threading.main_thread():
         yield

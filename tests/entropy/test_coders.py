@@ -54,6 +54,29 @@ def test_the_decoder_reads_what_the_encoder_wrote(masked):
         assert not symbols[~mask.expand(SHAPE)].any()
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("stream", [None, "here"])
+@pytest.mark.parametrize("rdoq", [0, 8])
+def test_what_is_read_lies_in_memory_as_what_was_written(layout, stream, rdoq):
+    """Convolutions may round other layouts otherwise; a close call must not change that either."""
+    y, means, log_scales = (values.contiguous(memory_format=layout) for values in latents(0))
+    mask = checkerboard(SHAPE)
+    close_call = LOG_SCALE_MIN + (20 - 0.5) * LOG_SCALE_STEP
+    for listed in (False, True):
+        log_scales[0, 0, 0, 0] = close_call if listed else 0
+        encoder = SymbolEncoder(rdoq=rdoq)
+        encoder.begin(stream)
+        written = [*encoder.code_latents(y, means, log_scales), *encoder.code_latents(y, means, log_scales, mask)]
+        payload = encoder.finish()
+        assert payload[0] == 2 * listed
+        decoder = SymbolDecoder(payload)
+        decoder.begin(stream)
+        read = [*decoder.code_latents(None, means, log_scales), *decoder.code_latents(None, means, log_scales, mask)]
+        for one, other in zip(written, read, strict=True):
+            assert torch.equal(one, other)
+            assert one.stride() == other.stride()
+
+
 def test_factorized_symbols_come_back_however_far_out():
     prior, shape = make_prior(), (1, 4, 2, 3)
     z = torch.linspace(-1e10, 1e10, 24).reshape(shape)

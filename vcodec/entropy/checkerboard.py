@@ -186,7 +186,7 @@ def pass_masks(shape: tuple[int, ...], device: torch.device, passes: int = 2) ->
     _, channels, height, width = shape
     rows, columns = torch.arange(height, device=device)[:, None], torch.arange(width + 1, device=device)
     order = _pass_of(rows, columns, passes)
-    order = torch.stack([order[:, :width], order[:, 1:]]).to(torch.uint8)
+    order = torch.stack([order[:, :width], order[:, 1:]]).to(torch.int16)
     halves = (torch.arange(channels, device=device) >= channels // 2).long()
     order = order[halves][None].contiguous(memory_format=torch.channels_last)  # as the latents lie
     return [order == number for number in range(passes)]

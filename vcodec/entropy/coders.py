@@ -205,11 +205,11 @@ class SymbolEncoder(_SymbolCoder):
         position = _exact_position(log_scales)
         self._list_close_calls(position, mask)
         levels, coded = _levels(position, mask)
-        residuals = y.to(means.dtype) - means
+        residuals = (y.to(means.dtype) - means) * coded
         mixer = None if self._stream is None else self._mixer("y", map_shape(y.shape, channels))
         chooses = mixer is not None and mixer.chooses and self._rdoq > 0
         quantized = rdo_quantize(residuals, log_scales, 0 if chooses else self._rdoq, distribution)
-        symbols = quantized.clamp(-(2**30), 2**30).to(torch.int32) * coded
+        symbols = quantized.clamp(-(2**30), 2**30).to(torch.int32)
         if mixer is None:
             self._rans.push(_flat(symbols[coded]), _flat(levels[coded]), distribution.tables())
         else:
@@ -313,9 +313,7 @@ class SymbolDecoder(_SymbolCoder):
         if here.start < here.stop:
             numbers = torch.from_numpy(places[here] - self._count).to(position.device)
             where = numbers if mask is None else mask.expand(position.shape).reshape(-1).nonzero()[:, 0][numbers]
-            flat = position.reshape(-1).clone()
-            flat[where] = torch.from_numpy(listed[here]).to(flat)
-            position = flat.view(position.shape)
+            position = position.put(where, torch.from_numpy(listed[here]).to(position))
         self._count += number
         return position
 
@@ -380,7 +378,8 @@ def _number(position: Tensor, mask: Tensor | None) -> int:
 
 def _decoded(symbols: Tensor, means: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
     """y_hat and symbols, both zero outside of the mask, where symbols are already."""
-    symbols = symbols.to(means.dtype)
+    # One layout in encoder and decoder, or convolutions might round differently.
+    symbols = symbols.to(means.dtype, memory_format=torch.channels_last)
     y_hat = symbols + means
     return (y_hat if mask is None else y_hat * mask), symbols
 

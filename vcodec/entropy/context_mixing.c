@@ -300,7 +300,8 @@ static int look_over(map *m) {
     return 1;
 }
 
-/* The next channel from c on that is coded at the place of this first symbol; most are not. */
+/* The next coded channel, from c on, of the place whose first symbol has the number `first`; m->channels if there is
+ * none. Eight are looked at at a time, since most are not coded. */
 static int64_t next_coded(const map *m, int64_t first, int64_t c) {
     const uint8_t *coded = m->coded + first;
     for (uint64_t eight; c + 8 <= m->channels; c += 8) {

@@ -72,8 +72,8 @@ class Statistics:
 class SymbolMap:
     """Symbols to code of one map of latents: arrays (H, W, C), the channels of a place lying together.
 
-    coded: bool, which symbols are coded now; rows: int32, the table row of each; levels: uint8 under 64, what the
-    contexts know of a row, symbols: int32, for an encoder. spacing: how far apart a place and its neighbours are.
+    coded: uint8, 1 for symbols that are coded now; rows: int32, the table row of each; levels: uint8 under 64, what the
+    contexts know of a row; symbols: int32, for an encoder. spacing: how far apart a place and its neighbours are.
     exact: float32, what symbols were rounded from, if the coder is to choose again, by what its bits are: between each
     and the next one nearer to zero, at `price` bits for a squared error of one. C alone does that.
     """

@@ -24,7 +24,10 @@ class ChannelRange(NamedTuple):
 def latent_map(levels: Tensor, coded: Tensor, spacing: int, channels: ChannelRange | None,
                symbols: Tensor | None = None, exact: Tensor | None = None,
                price: float = 0.0) -> SymbolMap:  # fmt: skip
-    """Latents (1, C, H, W) whose rows are their scales' levels; other channels than theirs are not coded."""
+    """Latents (1, C, H, W) whose rows are their scales' levels; other channels than theirs are not coded.
+
+    spacing, exact, price: see SymbolMap.
+    """
     return SymbolMap(
         to_map(coded, torch.uint8, channels), to_map(levels, torch.int32, channels),
         to_map(levels, torch.uint8, channels),
@@ -48,7 +51,7 @@ def map_shape(shape: tuple[int, ...], channels: ChannelRange | None = None) -> t
 
 
 def to_map(values: Tensor, dtype: torch.dtype, channels: ChannelRange | None = None) -> np.ndarray:
-    """Values (1, C, H, W) in their place, zeros in that of other channels."""
+    """Values (1, C, H, W) in their place, zeros in that of other channels. May share their memory."""
     placed = values[0].permute(1, 2, 0).to("cpu", dtype)
     if channels is not None and channels.total != placed.shape[2]:
         full = placed.new_zeros(*placed.shape[:2], channels.total)
@@ -59,6 +62,6 @@ def to_map(values: Tensor, dtype: torch.dtype, channels: ChannelRange | None = N
 
 
 def from_map(symbols: np.ndarray, count: int, channels: ChannelRange | None = None) -> Tensor:
-    """The symbols (1, count, H, W) of a map, which go on lying there."""
+    """The symbols (1, count, H, W) as a view of a map, which changes as the map does: copy to keep."""
     first = 0 if channels is None else channels.first
     return torch.from_numpy(symbols)[:, :, first : first + count].permute(2, 0, 1)[None]

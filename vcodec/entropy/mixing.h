@@ -17,7 +17,7 @@
 #define LEARNING_RATE 16
 #define HEAVIEST (1 << 22)
 
-/* What a decision takes and gives fits in registers only where it is all one function. */
+/* Inlined by force, so that what a decision takes and gives stays in registers. */
 #ifdef __GNUC__
 #define INLINE static inline __attribute__((always_inline))
 #else
