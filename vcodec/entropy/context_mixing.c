@@ -42,7 +42,7 @@ typedef struct {
 } map;
 
 /* The row's probability of part / whole, both being frequencies. */
-INLINE int32_t share(uint32_t part, uint32_t whole) {
+static int32_t share(uint32_t part, uint32_t whole) {
     uint32_t p = whole ? (uint32_t)(((uint64_t)part << 16) / whole) : 32768;
     return p < 32 ? 32 : p > 65504 ? 65504 : (int32_t)p;
 }
@@ -58,10 +58,10 @@ INLINE uint32_t beyond(const map *m, int32_t row, int negative, int64_t k) {
     return negative ? cdf[edge] + outside : cdf[inside] - cdf[edge] + outside;
 }
 
-INLINE int32_t size_of(int32_t seen) { return seen < 0 ? -seen : seen; }
-INLINE int32_t sign_of(int32_t symbol) { return (symbol > 0) - (symbol < 0); }
-INLINE int32_t at_most(int32_t value, int32_t limit) { return value < limit ? value : limit; }
-INLINE int32_t rough(int32_t count) {
+static int32_t size_of(int32_t seen) { return seen < 0 ? -seen : seen; }
+static int32_t sign_of(int32_t symbol) { return (symbol > 0) - (symbol < 0); }
+static int32_t at_most(int32_t value, int32_t limit) { return value < limit ? value : limit; }
+static int32_t rough(int32_t count) {
     return count < 3 ? count : count < 5 ? 3 : count < 8 ? 4 : count < 13 ? 5 : count < 22 ? 6 : 7;
 }
 
@@ -75,8 +75,8 @@ typedef struct {
 } surroundings;
 
 /* The width of the map with its border, and a place in that. */
-INLINE int64_t wide(const map *m) { return m->width + 2 * m->spacing; }
-INLINE int64_t place_of(const map *m, int64_t y, int64_t x) { return (y + m->spacing) * wide(m) + x + m->spacing; }
+static int64_t wide(const map *m) { return m->width + 2 * m->spacing; }
+static int64_t place_of(const map *m, int64_t y, int64_t x) { return (y + m->spacing) * wide(m) + x + m->spacing; }
 
 INLINE surroundings look(const map *m, int64_t place, int64_t c, int32_t near) {
     surroundings s = {0};

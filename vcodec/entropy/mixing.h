@@ -46,7 +46,7 @@ static const int32_t SIGMOID[33] = {
     57724, 60565, 62428, 63615, 64357, 64816, 65097, 65269, 65374, 65438, 65476, 65500, 65514,
 };
 
-INLINE int32_t probability_of(int32_t logit) {
+static int32_t probability_of(int32_t logit) {
     if (logit > 2047) logit = 2047;
     if (logit < -2047) logit = -2047;
     int32_t position = logit + 2048, part = position & 127;
@@ -66,7 +66,7 @@ static void make_tables(void) {
     }
 }
 
-INLINE int32_t logit_of(int32_t probability) { return logits[probability >> 4]; }
+static int32_t logit_of(int32_t probability) { return logits[probability >> 4]; }
 
 INLINE int decide_plainly(channel *c, uint32_t probability, int bit) {
     if (c->writing) {
