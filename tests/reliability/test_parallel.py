@@ -173,7 +173,7 @@ def test_an_interrupt_while_a_worker_starts_is_not_lost(answered_interrupts):
     """It is answered afterwards, and by the first process alone."""
     after: list[int] = []
     waiting = threading.Event()
-    other = threading.Thread(target=waiting.wait)  # takes signals that the first one does not
+    other = threading.Thread(target=waiting.wait, daemon=True)  # takes signals that the first one does not
     other.start()
 
     def start_one() -> None:
